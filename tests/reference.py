@@ -1,9 +1,9 @@
 """An independent product of a network's own layers: no graph, no autograd.
 
 The real, eager model is run on a batch whose first row is a point x and whose other rows are directions d.  Every
-PyTorch function it calls is intercepted and, on the rows of directions, replaced by its linear part at the point: biases
-left out, the slope of each ReLU read off the point's row, the winner of each max pool as well.  What comes out is
-(f(x), A[x] d), by the formula of each layer.
+PyTorch function it calls is intercepted and, on the rows of directions, replaced by its linear part at the point:
+biases left out, the slope of each ReLU read off the point's row, the winner of each max pool as well.  What comes out
+is (f(x), A[x] d), by the formula of each layer.
 """
 
 import torch

@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -39,7 +41,7 @@ def test_the_map_is_the_product_of_the_written_out_factors(name):
 def test_random_networks_by_hand(seed, widths, slope):
     """A against W_L D_{L-1} W_{L-1} ⋯ D_1 W_1, written out with numpy from the weights."""
     torch.manual_seed(seed)
-    linears = [nn.Linear(i, o).double() for i, o in zip(widths, widths[1:], strict=False)]
+    linears = [nn.Linear(i, o).double() for i, o in itertools.pairwise(widths)]
     model = nn.Sequential(*[m for layer in linears for m in (layer, nn.LeakyReLU(slope))][:-1])
     x = torch.randn(1, widths[0], dtype=DOUBLE)
     A, b, z = torch.eye(widths[0], dtype=DOUBLE), torch.zeros(widths[0], dtype=DOUBLE), x[0]
@@ -85,7 +87,9 @@ def check_against_layers(model, x):
     assert relative(found(x), y[:, [0, 1, 5]]) <= 1e-12
     value, action = jacobian_action(model, x, directions)
     assert relative(value, y[0]) <= 1e-12
-    assert relative(torch.einsum("kd,td->tk", found.A[0].flatten(1), directions.flatten(1)), action[:, [0, 1, 5]]) <= 1e-12
+    assert (
+        relative(torch.einsum("kd,td->tk", found.A[0].flatten(1), directions.flatten(1)), action[:, [0, 1, 5]]) <= 1e-12
+    )
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -100,7 +104,9 @@ def test_the_papers_networks_against_the_product_of_their_layers(network):
     check_against_layers(random_statistics(network()), torch.randn(1, 3, 32, 32, dtype=DOUBLE))
 
 
-@pytest.mark.parametrize(("name", "word"), [("vit_b_16", "layer_norm"), ("convnext_tiny", "layer_norm"), ("efficientnet_b0", "silu")])
+@pytest.mark.parametrize(
+    ("name", "word"), [("vit_b_16", "layer_norm"), ("convnext_tiny", "layer_norm"), ("efficientnet_b0", "silu")]
+)
 def test_smooth_families_are_refused(name, word):
     model = getattr(import_torchvision().models, name)(weights=None).eval()
     with pytest.raises(NotPiecewiseAffine, match=word):

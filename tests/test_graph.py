@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from zoo import ALL, REFUSED, Apply
 
-from maso import MasoError, NotPiecewiseAffine, graph, trace
+from maso import MasoError, NotPiecewiseAffine, codes, trace, tracing
 from maso.graph import Forward
 
 DOUBLE = torch.float64
@@ -26,8 +26,7 @@ def test_what_is_not_piecewise_affine_is_refused_by_name(name):
     make, shape, word = REFUSED[name]
     model, x = make(), torch.randn(2, *shape)
     with pytest.raises(NotPiecewiseAffine, match=word) as error:
-        g = trace(model, x)
-        g.read(model, x, Forward())
+        codes(model, x)
     assert "File" in str(error.value) or "control flow" in str(error.value)
 
 
@@ -74,7 +73,7 @@ def test_the_graph_dies_with_the_model():
     del model
     gc.collect()
     assert dead() is None
-    assert all(key is not None for key in graph._graphs)
+    assert all(key is not None for key in tracing._graphs)
 
 
 def test_in_place_on_a_view_is_read_as_pytorch_runs_it():

@@ -15,9 +15,7 @@ def test_every_layer_equals_its_maso(name):
     make, shape = (LINEAR | KINKS)[name]
     layer, x = make().double().eval(), torch.randn(50, *shape, dtype=DOUBLE)
     with torch.no_grad():
-        torch.testing.assert_close(
-            from_layer(layer, shape)(x.flatten(1)), layer(x).flatten(1), rtol=1e-13, atol=1e-13
-        )
+        torch.testing.assert_close(from_layer(layer, shape)(x.flatten(1)), layer(x).flatten(1), rtol=1e-13, atol=1e-13)
 
 
 @pytest.mark.parametrize("name", NOT_CONVEX - {"where on a parameter"})
@@ -38,11 +36,11 @@ def table():
     Ws, bs = skip.weight.detach(), skip.bias.detach()
     I, zero = torch.eye(4, dtype=DOUBLE), torch.zeros(4, 4, dtype=DOUBLE)
     O = torch.zeros(4, dtype=DOUBLE)
-    two = lambda a, b: torch.stack([a, b], 1)  # noqa: E731
+    two = lambda a, b: torch.stack([a, b], 1)
     cell = nn.RNNCell(3, 2, nonlinearity="relu").double()
     joint = torch.cat([cell.weight_ih, cell.weight_hh], 1).detach()
     offset = (cell.bias_ih + cell.bias_hh).detach()
-    pairs = lambda M: M.reshape(2, 2, *M.shape[1:])  # noqa: E731
+    pairs = lambda M: M.reshape(2, 2, *M.shape[1:])
     pool = nn.Sequential(nn.Unflatten(1, (1, 4)), nn.MaxPool1d(2))
     return {
         "fc": (fc, 3, W[:, None], b[:, None]),
@@ -81,7 +79,7 @@ def test_the_parameters_are_those_of_the_paper(name):
     layer, D, A, B = table()[name]
     found, formula = from_layer(layer, D), MASO(A, B)
     assert found.R == formula.R
-    pieces = lambda m: [  # noqa: E731
+    pieces = lambda m: [
         {tuple(torch.cat([m.A[k, r], m.B[k, r : r + 1]]).tolist()) for r in range(m.R)} for k in range(m.K)
     ]
     if name in ("rnn cell", "skip"):  # sums of two stored numbers may round

@@ -8,7 +8,7 @@ from maso import MASO, MasoError
 
 def random_maso(K=3, R=4, D=5, seed=0):
     g = torch.Generator().manual_seed(seed)
-    normal = lambda *shape: torch.randn(*shape, dtype=torch.float64, generator=g)  # noqa: E731
+    normal = lambda *shape: torch.randn(*shape, dtype=torch.float64, generator=g)
     return MASO(normal(K, R, D), normal(K, R)), normal(100, D)
 
 

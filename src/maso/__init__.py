@@ -7,9 +7,10 @@ from maso import exact
 from maso.affine import AffineMap, Factor, affine_map, closed_form, compose
 from maso.codes import codes, vq_distance
 from maso.errors import MasoError, NotPiecewiseAffine
-from maso.graph import Graph, trace
+from maso.graph import Graph
 from maso.layers import from_layer
 from maso.spline import MASO
+from maso.tracing import trace
 
 __version__ = "0.1.0"
 

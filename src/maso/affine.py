@@ -21,8 +21,9 @@ from torch import Tensor, nn
 
 from maso.codes import Recorder
 from maso.errors import MasoError
-from maso.graph import Forward, Graph, Node, Operator, Reading, entries, trace
+from maso.graph import Forward, Graph, Node, Operator, Reading, entries
 from maso.operators import Gate, Selection
+from maso.tracing import trace
 
 # kinks where autograd already takes the piece below a threshold, or the first of equal entries
 _AUTOGRAD_AGREES = {"relu", "leaky_relu", "prelu", "_prelu_kernel"} | {f"max_pool{d}d" for d in (1, 2, 3)}
@@ -49,7 +50,7 @@ class AffineMap:
 
 
 class _Differentiable(Forward):
-    """The network with every kink frozen to the piece of its code, so that autograd sees one affine map, ties included."""
+    """The network with every kink frozen to the piece of its code: autograd sees one affine map, ties included."""
 
     def gate(self, node: Node, gate: Gate, value: Tensor) -> Tensor:
         if node.op in _AUTOGRAD_AGREES:

@@ -1,8 +1,8 @@
 """Vector-quantisation codes: which piece every kink uses at an input.
 
-The code of an input is the list, over all gates and selections, of the piece each of its units uses.  Inputs with equal
-codes lie in one cell and share one affine map.  The VQ distance of two inputs at a layer is the share of its units whose
-pieces differ (a normalised Hamming distance); it is a metric on codes.
+The code of an input is the list, over all gates and selections, of the piece each of its units uses.  Inputs with
+equal codes lie in one cell and share one affine map.  The VQ distance of two inputs at a layer is the share of its
+units whose pieces differ (a normalised Hamming distance); it is a metric on codes.
 
 Source: Mad Max, §4.2 (partition distance).
 """
@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from maso.errors import MasoError
-from maso.graph import Forward, Node, entries, trace
+from maso.graph import Forward, Node, entries
 from maso.operators import Gate, Selection
+from maso.tracing import trace
 
 
 class Recorder(Forward):
@@ -43,9 +44,9 @@ def codes(model: nn.Module, x: Tensor) -> dict[str, Tensor]:
         x: (N, *input_shape).
 
     Returns:
-        For a gate the piece of each unit, (N, *shape): bool where it has two pieces (ReLU: active or not), uint8 where it
-        has more.  For a selection (max pool, maxout) the position of the winner in its window, (N, *shape) int64, the
-        first of equal entries.  A module used twice appears twice: "relu", "relu_1".
+        For a gate the piece of each unit, (N, *shape): bool where it has two pieces (ReLU: active or not), uint8 where
+        it has more.  For a selection (max pool, maxout) the position of the winner in its window, (N, *shape) int64,
+        the first of equal entries.  A module used twice appears twice: "relu", "relu_1".
 
     Raises:
         NotPiecewiseAffine: the model has an operator that is not piecewise affine.

@@ -1,8 +1,8 @@
 """The network over the rationals and over solver terms: proofs, not samples.
 
 Stored weights are floating-point numbers, hence rationals, so the very network that runs has an exact meaning.  Two
-readings of the graph use it: `evaluate` computes with `fractions.Fraction`, `terms` builds the outputs as z3 terms in real
-variables, so that `prove` decides a statement for *all* inputs (linear real arithmetic is decidable).
+readings of the graph use it: `evaluate` computes with `fractions.Fraction`, `terms` builds the outputs as z3 terms in
+real variables, so that `prove` decides a statement for *all* inputs (linear real arithmetic is decidable).
 
 What is exact and what is not: sums, products by weights, maxima and comparisons are exact.  Mean pooling divides by its
 exact count.  BatchNorm's scale γ/√(σ² + ε) and shift are taken as the floating-point numbers that PyTorch computes.
@@ -24,9 +24,10 @@ import torch
 from torch import Tensor, nn
 
 from maso.errors import MasoError
-from maso.graph import Node, Operator, Reading, trace
+from maso.graph import Node, Operator, Reading
 from maso.operators import AVERAGES, Gate, Selection
 from maso.spline import MASO
+from maso.tracing import trace
 
 
 def fractions(values: Any) -> np.ndarray:
@@ -170,16 +171,18 @@ class _Exact(Reading[list[Any]]):
     def affine(self, operator: Operator) -> list[Any]:
         x = [v for value in operator.values for v in value]
         M, c = (t.double().cpu().numpy() for t in operator.matrix())
-        if operator.node.op in AVERAGES:
-            weight = lambda i, j: Fraction(1, round(1 / M[i, j]))  # noqa: E731
-        elif operator.node.op == "div":
+        divisor = None
+        if operator.node.op == "div":
             divisor = fractions(torch.as_tensor(operator.argument(1)).expand(1, *operator.node.shape).flatten())
-            weight = lambda i, j: 1 / divisor[i]  # noqa: E731
-        else:
-            weight = lambda i, j: Fraction(float(M[i, j]))  # noqa: E731
+
+        def weight(i: int, entry: float) -> Fraction:
+            if divisor is not None:
+                return 1 / divisor[i]
+            return Fraction(1, round(1 / entry)) if operator.node.op in AVERAGES else Fraction(entry)
+
         return [
-            _combine([(weight(i, j), x[j]) for j in np.flatnonzero(M[i])], Fraction(float(c[i])), self.number)
-            for i in range(len(c))
+            _combine([(weight(i, row[j]), x[j]) for j in np.flatnonzero(row)], Fraction(offset), self.number)
+            for i, (row, offset) in enumerate(zip(M.tolist(), c.tolist(), strict=True))
         ]
 
     def gate(self, node: Node, gate: Gate, value: list[Any]) -> list[Any]:

@@ -21,9 +21,10 @@ import torch
 from torch import Tensor, nn
 
 from maso.errors import MasoError
-from maso.graph import Node, Operator, Reading, trace
+from maso.graph import Node, Operator, Reading
 from maso.operators import Gate, Selection
 from maso.spline import MASO
+from maso.tracing import trace
 
 _MOST_PIECES = 4096
 
@@ -145,6 +146,6 @@ class _Pieces(Reading[list[Unit]]):
 
 def _not_convex(node: Node, why: str) -> MasoError:
     return MasoError(
-        f"operator {node.op!r} in module {node.path!r}: {why}: the output is in general not convex, hence not one MASO. "
-        "Call from_layer on the layers one by one; the network is their composition."
+        f"operator {node.op!r} in module {node.path!r}: {why}: the output is in general not convex, "
+        "hence not one MASO. Call from_layer on the layers one by one; the network is their composition."
     )

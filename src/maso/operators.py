@@ -1,7 +1,8 @@
 """The one table of operators: the only place that knows PyTorch's names.
 
 Every operator of a traced network is *affine*, a *kink*, or unknown.  A kink is a **gate** (a piecewise-affine function
-of one number, applied to every unit) or a **selection** (the largest entry of a window).  To support a layer, add a row:
+of one number, applied to every unit) or a **selection** (the largest entry of a window).  To support a layer, add a
+row:
 
 - `AFFINE[name]`: positions of the arguments that only shift the result, where they do not depend on the input (a bias,
   a constant summand);
@@ -182,7 +183,7 @@ def _adaptive(node: Any) -> Selection:
         )
         for cell in itertools.product(*map(range, out))
     ]
-    windows = [index[(m, *cell)].flatten() for m in range(len(index)) for cell in cells]
+    windows = [index[m][cell].flatten() for m in range(len(index)) for cell in cells]
     return Selection(torch.nn.utils.rnn.pad_sequence(windows, batch_first=True, padding_value=-1))
 
 
