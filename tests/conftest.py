@@ -1,7 +1,10 @@
 import pytest
 import torch
+from hypothesis import settings
 
 torch.set_num_threads(2)
+settings.register_profile("maso", deadline=None)  # a busy machine is not a failure
+settings.load_profile("maso")
 
 
 @pytest.fixture(autouse=True)

@@ -32,7 +32,7 @@ def test_the_map_is_the_product_of_the_written_out_factors(name):
         torch.testing.assert_close(found.b[n], b, rtol=1e-12, atol=1e-12)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     seed=st.integers(0, 2**31),
     widths=st.lists(st.integers(1, 9), min_size=2, max_size=5),

@@ -19,6 +19,8 @@ from maso.graph import Forward, Node, entries
 from maso.operators import Gate, Selection
 from maso.tracing import trace
 
+_CHUNK = 128  # samples at a time: a window of nine entries needs nine times the memory of its layer
+
 
 class Recorder(Forward):
     """A forward pass that keeps the code of every kink in `codes`."""
@@ -56,10 +58,13 @@ def codes(model: nn.Module, x: Tensor) -> dict[str, Tensor]:
         >>> {path: tuple(code.shape) for path, code in codes(net, torch.zeros(5, 1)).items()}
         {'1': (5, 2)}
     """
-    graph, recorder = trace(model, x), Recorder()
+    graph, parts = trace(model, x), []
     with torch.no_grad():
-        graph.read(model, x, recorder)
-    return {path: recorder.codes[node].reshape(-1, *node.shape) for path, node in graph.kinks.items()}
+        for part in x.split(_CHUNK):
+            recorder = Recorder()
+            graph.read(model, part, recorder)
+            parts.append(recorder.codes)
+    return {path: torch.cat([p[node] for p in parts]).reshape(-1, *node.shape) for path, node in graph.kinks.items()}
 
 
 def vq_distance(model: nn.Module, x: Tensor, y: Tensor) -> dict[str, Tensor]:

@@ -76,10 +76,9 @@ class Unit:
     b: Tensor
 
     def distinct(self) -> Unit:
-        rows = torch.cat([self.A, self.b[:, None]], 1)
-        _, group = torch.unique(rows, dim=0, return_inverse=True)
-        seen: set[int] = set()
-        keep = [i for i, g in enumerate(group.tolist()) if not (g in seen or seen.add(g))]  # type: ignore[func-returns-value]
+        """Without pieces that stand there already."""
+        rows = torch.cat([self.A, self.b[:, None]], 1).tolist()
+        keep = [i for i, row in enumerate(rows) if row not in rows[:i]]
         return self if len(keep) == len(rows) else Unit(self.A[keep], self.b[keep])
 
 
