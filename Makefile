@@ -1,0 +1,23 @@
+# Each target makes its environment first, .venv, which takes no time where nothing changed.
+python := .venv/bin/python
+
+.PHONY: book test lint clean
+
+book: # the chapters that are not fresh, then the site
+	@tools/environment book
+	$(python) -m maso book
+
+test: lint # everything that is checked; the browser tests need the site
+	$(python) -m maso book
+	chromium=$$($(python) tools/chromium.py) && MASO_CHROMIUM="$$chromium" $(python) -m pytest
+
+lint:
+	@tools/environment test
+	$(python) -m ruff check
+	$(python) -m ruff format --check
+	$(python) -m mypy
+	$(python) -m nbstripout --verify --keep-id notebooks/*.ipynb
+
+clean: # what can be made again; the environment and the records stay
+	rm -rf _build book/chapters book/generated .snakemake .mypy_cache .ruff_cache .hypothesis
+	find results -name '*.tmp' -delete

@@ -1,0 +1,56 @@
+# The DAG of the book: one job per missing record (`snakemake records`), one per chapter (`snakemake chapters`), one
+# for the site (`snakemake`). Records and chapters are two calls: what a chapter depends on is read when a call begins.
+# Snakemake deletes the output of a failed job, so `maso` owns the notebooks, and a job owns a marker whose name holds
+# the digest of all the chapter depends on. Modification times play no part.
+import sys
+
+from maso import experiments, records, runner, tree
+
+CHAPTERS = {chapter.name: chapter for chapter in runner.chapters(tree.root())}
+for chapter in CHAPTERS.values():
+    runner.is_fresh(chapter)  # removes a marker whose notebook is not there as it was
+MARKERS = [str(runner.marker(chapter).relative_to(tree.root())) for chapter in CHAPTERS.values()]
+
+
+def missing_records(wildcards):
+    names = [
+        f"results/{experiment.name}/{records.content_hash(experiment.name, config)}.json"
+        for experiment in experiments.registry().values()
+        for config in experiments.cells(experiment, "full")
+    ]
+    return [name for name in names if not (tree.root() / name).exists()]
+
+
+rule site:
+    input:
+        MARKERS,
+    shell:
+        "{sys.executable:q} -m maso book"
+
+
+rule chapters:
+    input:
+        MARKERS,
+
+
+rule records:
+    input:
+        missing_records,
+
+
+rule chapter:
+    output:
+        "_build/state/{name}-{digest}.done",
+    wildcard_constraints:
+        digest="[0-9a-f]{16}",
+    shell:
+        "{sys.executable:q} -m maso run {wildcards.name}"
+
+
+rule record:
+    output:
+        "results/{experiment}/{hash}.json",
+    params:
+        chapter=lambda wildcards: wildcards.experiment.partition("-")[0],
+    shell:
+        "{sys.executable:q} -m maso run {params.chapter} --profile full --record {wildcards.experiment}/{wildcards.hash}"
