@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -271,6 +272,7 @@ def _book(options: argparse.Namespace) -> int:
         print("Building the site", flush=True)
         for old in built.parent.glob("site-*.done"):
             old.unlink()
+        shutil.rmtree(root / "_build" / "html", ignore_errors=True)  # pages of chapters that are no more
         maso.book.write_generated(root)
         how = "build book -W -n --keep-going --all -q"
         jupyter_book = [str(Path(sys.executable).with_name("jupyter-book")), *how.split()]

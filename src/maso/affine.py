@@ -145,7 +145,8 @@ class Factor:
 
     Attributes:
         name: the layers it is made of, "conv1" or "layer1.0 (7 operators)".
-        A: (outputs, inputs); b: (outputs,).
+        A: (outputs, inputs).
+        b: (outputs,).
     """
 
     name: str
