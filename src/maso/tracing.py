@@ -157,6 +157,7 @@ class _Builder:
             )
         returned = next(fx for fx in fx_nodes if fx.op == "output").args[0][0]
         needed = _ancestors(returned)
+        self.refuse_known([fx for fx in fx_nodes if fx in needed], set(signature.user_inputs))
         nodes: list[Node] = []
         for fx in fx_nodes:
             if fx.op == "placeholder":
@@ -192,6 +193,17 @@ class _Builder:
             [n for n in nodes if n in keep], inputs, output, {n: v for n, v in self.bindings.items() if n in keep}
         )
 
+    def refuse_known(self, fx_nodes: list[torch.fx.Node], inputs: set[str]) -> None:
+        """Name an operator that is known not to be piecewise affine, rather than a permutation that leads to it."""
+        dynamic: set[torch.fx.Node] = set()
+        for fx in fx_nodes:
+            if fx.name in inputs or not dynamic.isdisjoint(fx.all_input_nodes):
+                dynamic.add(fx)
+                if (op := _op_name(fx).rstrip("_")) in operators.ADVICE:
+                    node = Node(fx.name, op, "affine", _nothing)
+                    _locate(node, fx)
+                    self.refuse(node, operators.ADVICE[op])
+
     def arg(self, a: Any) -> Any:
         if isinstance(a, torch.fx.Node):
             return self.made[a]
@@ -217,12 +229,7 @@ class _Builder:
         node = Node(fx.name, op, "constant", call, args, kwargs)
         if isinstance(value, torch.SymInt) and not any(n.dynamic for n in node.operands):
             return node
-        stack = list((fx.meta.get("nn_module_stack") or {}).values())
-        path, owner = (stack[-1][0], str(stack[-1][1])) if stack else ("", "")
-        path = re.sub(r"^L__self__\.?", "", path)
-        leaf = owner.startswith("torch.nn.modules.") and ".container." not in owner
-        node.path = path if leaf and path else f"{path}.{op}".lstrip(".")
-        node.line = " ".join((fx.meta.get("stack_trace") or "").strip().split("\n")[-2:]).strip()
+        _locate(node, fx)
         if op != "where" and any(n.kind == "comparison" for n in node.operands):
             self.refuse(node, "it uses the result of a comparison as a number: not continuous")
         if op in operators.SHAPED_LIKE and node.operands:
@@ -246,7 +253,7 @@ class _Builder:
         elif op in operators.AFFINE:
             node.kind = "affine"
         else:
-            self.refuse(node, operators.ADVICE.get(op, "it is not in the table of operators (maso/operators.py)"))
+            self.refuse(node, "it is not in the table of operators (maso/operators.py)")
         self.check(node, fx)
         return node
 
@@ -320,6 +327,16 @@ class _Builder:
         where = f"module {node.path!r}" if node.path else "the network itself"
         line = f" [{node.line}]" if node.line else ""
         raise NotPiecewiseAffine(f"{self.model}: operator {node.op!r} in {where}: {why}.{line}")
+
+
+def _locate(node: Node, fx: torch.fx.Node) -> None:
+    """The module path and source line of a node."""
+    stack = list((fx.meta.get("nn_module_stack") or {}).values())
+    path, owner = (stack[-1][0], str(stack[-1][1])) if stack else ("", "")
+    path = re.sub(r"^L__self__\.?", "", path)
+    leaf = owner.startswith("torch.nn.modules.") and ".container." not in owner
+    node.path = path if leaf and path else f"{path}.{node.op}".lstrip(".")
+    node.line = " ".join((fx.meta.get("stack_trace") or "").strip().split("\n")[-2:]).strip()
 
 
 def _nothing() -> None:
