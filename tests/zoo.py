@@ -39,6 +39,10 @@ def shuffle(x):
     return x.view(n, 2, c // 2, h, w).transpose(1, 2).reshape(n, c, h, w)
 
 
+def with_len(x):
+    return torch.cat([x.reshape(len(x), -1), torch.zeros(len(x), 2, dtype=x.dtype)], 1)
+
+
 LINEAR = {
     "fc": (lambda: nn.Linear(5, 4), (5,)),
     "fc without bias": (lambda: nn.Linear(5, 4, bias=False), (5,)),
@@ -67,6 +71,12 @@ LINEAR = {
     "pad": (lambda: Apply(lambda x: F.pad(x, (1, 2, 0, 1), value=3.0)), (2, 3)),
     "permute": (lambda: Apply(lambda x: x.permute(0, 2, 3, 1).reshape(x.shape[0], -1)), (2, 3, 2)),
     "time first": (lambda: Apply(lambda x: x.permute(1, 0, 2)[0]), (3, 2)),
+    "len": (
+        lambda: Apply(lambda x: torch.cat([x.reshape(len(x), -1), torch.zeros(len(x), 2, dtype=x.dtype)], 1)),
+        (3, 2),
+    ),
+    "one number a sample": (lambda: Apply(lambda x: torch.stack([x.sum(1), x[:, 0]], 1)), (3,)),
+    "one output, no axis": (lambda: Apply(lambda x: x.sum(1)), (3,)),
     "channel shuffle": (lambda: Apply(shuffle), (4, 2, 2)),
     "pixel shuffle": (lambda: nn.PixelShuffle(2), (4, 2, 2)),
     "nearest upsampling": (lambda: nn.Upsample(scale_factor=2), (2, 2, 3)),

@@ -9,6 +9,8 @@ from maso.codes import codes, vq_distance
 from maso.errors import MasoError, NotPiecewiseAffine
 from maso.graph import Graph
 from maso.layers import from_layer
+from maso.partition import Estimate, Partition, Plane, estimate_regions, partition
+from maso.power import Bends, PowerDiagram, bends, boundary_distance, power_diagram
 from maso.spline import MASO
 from maso.tracing import trace
 
@@ -17,16 +19,26 @@ __version__ = "0.1.0"
 __all__ = [
     "MASO",
     "AffineMap",
+    "Bends",
+    "Estimate",
     "Factor",
     "Graph",
     "MasoError",
     "NotPiecewiseAffine",
+    "Partition",
+    "Plane",
+    "PowerDiagram",
     "affine_map",
+    "bends",
+    "boundary_distance",
     "closed_form",
     "codes",
     "compose",
+    "estimate_regions",
     "exact",
     "from_layer",
+    "partition",
+    "power_diagram",
     "trace",
     "vq_distance",
 ]

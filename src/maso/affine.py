@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from maso.codes import Recorder
 from maso.errors import MasoError
-from maso.graph import Forward, Graph, Node, Operator, Reading, entries
+from maso.graph import Forward, Graph, Node, Operator, Reading, entries, flat
 from maso.operators import Gate, Selection
 from maso.tracing import trace
 
@@ -113,11 +113,10 @@ def affine_map(
         part = slice(start, start + chunk)
         with torch.enable_grad():
             leaf = x[part].detach().requires_grad_()
-            y = graph.read(model, leaf, _Differentiable()).flatten(1).gather(1, rows[part])
+            y = flat(graph.read(model, leaf, _Differentiable())).gather(1, rows[part])
             for k in range(y.shape[1]):
                 (A[part, k],) = torch.autograd.grad(y[:, k].sum(), leaf, retain_graph=k + 1 < y.shape[1])
-        flat = A[part].flatten(2)
-        b[part] = y.detach() - torch.einsum("nkd,nd->nk", flat, x[part].flatten(1))
+        b[part] = y.detach() - torch.einsum("nkd,nd->nk", A[part].flatten(2), x[part].flatten(1))
     return AffineMap(A, b)
 
 
@@ -184,7 +183,7 @@ def closed_form(model: nn.Module, x: Tensor) -> list[Factor]:
         for segment in _segments(graph):
             part = graph.part(before, segment)
             units = torch.eye(math.prod(before.shape), dtype=x.dtype, device=x.device).reshape(-1, *before.shape)
-            linear = part.read(model, units, _Frozen(recorder.codes, linear=True)).flatten(1)
+            linear = flat(part.read(model, units, _Frozen(recorder.codes, linear=True)))
             offset = part.read(model, torch.zeros_like(units[:1]), _Frozen(recorder.codes, linear=False)).flatten()
             factors.append(Factor(_segment_name(segment), linear.T.contiguous(), offset))
             before = segment[-1]

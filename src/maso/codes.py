@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from maso.errors import MasoError
-from maso.graph import Forward, Node, entries
+from maso.graph import Forward, Node, entries, flat
 from maso.operators import Gate, Selection
 from maso.tracing import trace
 
@@ -92,7 +92,7 @@ def vq_distance(model: nn.Module, x: Tensor, y: Tensor) -> dict[str, Tensor]:
     graph = trace(model, x)
     pieces = {path: _pieces(node) for path, node in graph.kinks.items()}
     of_x, of_y = codes(model, x), codes(model, y)
-    return {path: _hamming(of_x[path].flatten(1), of_y[path].flatten(1), pieces[path]) for path in of_x}
+    return {path: _hamming(flat(of_x[path]), flat(of_y[path]), pieces[path]) for path in of_x}
 
 
 def _pieces(node: Node) -> int:

@@ -163,7 +163,7 @@ class Operator:
         units = torch.eye(sum(sizes), dtype=node.dtype, device=node.device).split(sizes, 1)
         tensors = [u.reshape(-1, *n.shape).movedim(0, n.axis) for u, n in zip(units, node.inputs, strict=True)]
         with torch.no_grad():
-            linear = self(*tensors, linear=True).movedim(node.axis, 0).flatten(1)
+            linear = flat(self(*tensors, linear=True).movedim(node.axis, 0))
             zeros = [torch.zeros_like(t.narrow(n.axis, 0, 1)) for t, n in zip(tensors, node.inputs, strict=True)]
             offset = self(*zeros).movedim(node.axis, 0).flatten()
         return linear.T.contiguous(), offset
@@ -201,7 +201,12 @@ class Forward(Reading[Tensor]):
 
 def entries(values: list[Tensor]) -> Tensor:
     """The entries that a selection chooses from, (N, entries): one tensor, or two laid end to end."""
-    return torch.cat([v.flatten(1) for v in torch.broadcast_tensors(*values)], 1)
+    return torch.cat([flat(v) for v in torch.broadcast_tensors(*values)], 1)
+
+
+def flat(values: Tensor) -> Tensor:
+    """One row a sample, (N, *shape) → (N, numbers); a layer may have a single number."""
+    return values.reshape(len(values), -1)
 
 
 class Graph:

@@ -19,6 +19,9 @@ from maso import operators
 from maso.errors import MasoError, NotPiecewiseAffine
 from maso.graph import BATCH, Graph, Node, nodes_in
 
+_TRACED = 127  # samples in the example that is exported: a number that no layer has by accident
+_SIZED = {"view", "reshape", "_unsafe_view", "expand", "zeros", "ones", "full"}
+
 _graphs: weakref.WeakKeyDictionary[nn.Module, dict[Any, Graph]] = weakref.WeakKeyDictionary()
 
 
@@ -75,11 +78,11 @@ def check_input(model: nn.Module, x: Tensor) -> None:
 
 
 def _export(model: nn.Module, example: Tensor, *, decompose: bool) -> torch.export.ExportedProgram:
-    two = torch.zeros((2, *example.shape[1:]), dtype=example.dtype, device=example.device)
+    samples = torch.empty((_TRACED, *example.shape[1:]), dtype=example.dtype, device=example.device)  # never read
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            program = torch.export.export(model, (two,), dynamic_shapes=({0: torch.export.Dim.AUTO},), strict=False)
+            program = torch.export.export(model, (samples,), dynamic_shapes=({0: torch.export.Dim.AUTO},), strict=False)
             return program.run_decompositions(dict(operators.COMPOSITES)) if decompose else program
         except NotImplementedError as error:
             raise NotPiecewiseAffine(f"{type(model).__name__}: {error}.") from error
@@ -93,7 +96,7 @@ def _export(model: nn.Module, example: Tensor, *, decompose: bool) -> torch.expo
                     f"{type(model).__name__}: its control flow depends on the data ({first}): rewrite it with "
                     "torch.where on a sign, or analyse its branches one by one."
                 ) from error
-            if _runs(model, two):
+            if _runs(model, torch.zeros_like(samples[:2])):
                 raise MasoError(
                     f"{type(model).__name__} cannot be traced by torch.export: {first}. "
                     "Pass a plain module whose forward takes one tensor, not a compiled or scripted one."
@@ -171,11 +174,6 @@ class _Builder:
                     like = fx.meta["val"]
                     self.batch, node.shape = like.shape[0], tuple(like.shape[1:])
                     node.dtype, node.device = like.dtype, like.device
-                    if not isinstance(self.batch, torch.SymInt):
-                        raise MasoError(
-                            f"{self.model} fixes the number of samples (it was read as {self.batch}): use x.shape[0] "
-                            "or −1 instead of a number in view and reshape."
-                        )
                     inputs = node
                 self.made[fx] = node
             elif fx.op == "call_function" and fx in needed:
@@ -226,6 +224,8 @@ class _Builder:
             call: Callable = lambda *a, **k: source.call(*a, **k)[which]  # noqa: E731
         else:
             call = _plain(fx)
+        if op in _SIZED:  # len(x) is a plain number in the exported program
+            args = tuple([BATCH, *a[1:]] if isinstance(a, list) and a[:1] == [_TRACED] else a for a in args)
         node = Node(fx.name, op, "constant", call, args, kwargs)
         if isinstance(value, torch.SymInt) and not any(n.dynamic for n in node.operands):
             return node
@@ -290,7 +290,7 @@ class _Builder:
         first = value[0] if isinstance(value, (list, tuple)) else value
         if node.op in ("to", "_to_copy") and first.dtype != node.operands[0].dtype:
             self.refuse(node, f"it rounds to {first.dtype}: keep one floating-point type throughout")
-        axes = [i for i, size in enumerate(first.shape) if str(size) == str(self.batch)]
+        axes = [i for i, size in enumerate(first.shape) if str(size) == str(self.batch) or (i == 0 and size == _TRACED)]
         movers = {
             "permute",
             "transpose",

@@ -1,0 +1,77 @@
+"""64-bit words: packed signs, and region keys.
+
+A region's *key* is a sum of 64-bit tokens, one for each choice its kinks make (a gate above a threshold, the winner of
+a window).  Two regions have equal keys iff they have equal codes, up to a collision of probability about F² / 2⁶⁵ for
+F regions.  Tokens depend only on the network, so keys agree between windows, tiles and forwarded points.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+
+
+def mix(numbers: Any) -> Array:
+    """A random-looking 64-bit number for every integer (splitmix64)."""
+    with np.errstate(over="ignore"):
+        a = np.asarray(numbers).astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
+        a = (a ^ (a >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        a = (a ^ (a >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return (a ^ (a >> np.uint64(31))).astype(np.int64)
+
+
+def gate_tokens(kink: int, threshold: int, units: int) -> Array:
+    """Tokens of the units of a gate that lie above its threshold number `threshold`: (units,)."""
+    return mix(mix((kink << 8) + threshold + 1) + np.arange(units))
+
+
+def winner_tokens(kink: int, windows: Array, entries: Array) -> Array:
+    """Tokens of windows of a selection won by the given entries."""
+    return mix(mix(mix((kink << 8) + 255) + np.asarray(windows)) + entries)
+
+
+def pack(mask: Array) -> Array:
+    """(rows, n) bool → (rows, ⌈n/64⌉) uint64."""
+    out = np.zeros((mask.shape[0], (mask.shape[1] + 63) // 64 * 8), np.uint8)
+    out[:, : (mask.shape[1] + 7) // 8] = np.packbits(mask, axis=1, bitorder="little")
+    return out.view(np.uint64)
+
+
+def unpack(words: Array, n: int) -> Array:
+    """The inverse of `pack`: (rows, words) uint64 → (rows, n) bool."""
+    return np.unpackbits(words.view(np.uint8), axis=1, count=n, bitorder="little").astype(bool)
+
+
+def set_bits(words: Array) -> tuple[Array, Array]:
+    """Row and column of every bit that is set, in row-major order."""
+    width = words.shape[1]
+    full = np.flatnonzero(words)
+    bits = np.flatnonzero(np.unpackbits(np.ascontiguousarray(words.ravel()[full]).view(np.uint8), bitorder="little"))
+    word = full[bits >> 6]
+    row = word // width
+    return row, (word - row * width) * 64 + (bits & 63)
+
+
+def bit(words: Array, row: Array, column: Array) -> Array:
+    """Single bits as int8."""
+    return ((words.view(np.uint8)[row, column >> 3] >> (column & 7).astype(np.uint8)) & 1).astype(np.int8)
+
+
+_BITS_OF_BYTE = ((np.arange(256)[:, None] >> np.arange(8)) & 1).astype(np.int64)
+
+
+def sum_tokens(words: Array, tokens: Array) -> Array:
+    """Sum of the tokens of the set bits of every row, by tables of 256 entries: (rows,) int64."""
+    if len(words) < 128:  # no table pays
+        return (unpack(words, len(tokens)) * tokens).sum(1)
+    count = (len(tokens) + 7) // 8
+    padded = np.zeros(count * 8, np.int64)
+    padded[: len(tokens)] = tokens
+    total = np.zeros(len(words), np.int64)
+    octets = words.view(np.uint8)
+    for k in range(count):
+        total += (_BITS_OF_BYTE * padded[8 * k : 8 * k + 8]).sum(1)[octets[:, k]]
+    return total

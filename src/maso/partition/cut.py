@@ -1,0 +1,452 @@
+"""Cutting a complex by many units at once.
+
+A unit is a function that is affine on every region; it is given by its values at the vertices.  Signs are three-valued:
+|z| ≤ tolerance counts as zero.  Then
+
+1. a region is cut by a unit iff it has corners of both strict signs; an edge is cut iff its ends have opposite signs;
+2. in a convex region the cut is one *chord*, between two points of the border: each a cut of an edge, or a corner where
+   the unit is zero; going round, the unit falls at one and rises at the other;
+3. two chords of a region cross iff each one's unit takes opposite signs at the ends of the other.  That is decided from
+   the signs at the vertices and the order of cuts along an edge, never from new floating-point numbers;
+4. keys along an edge or a chord follow by prefix sums of the tokens of the units crossed.
+
+Certificates, always checked: every (region, unit) has exactly two ends, one falling and one rising; the key summed
+along a chord is the key at its far end; there are as many keys as Euler's formula has faces.  Where one fails (several
+units through one point, one line twice), the units are cut one half after the other; with one unit at a time this is
+polygon clipping.  No Python loop runs over cells, units or edges.
+
+Source: batched edge subdivision, after Berzins, "Polyhedral complex extraction from ReLU networks using edge
+subdivision" (ICML 2023).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from maso.partition.bits import Array, bit, mix, pack, set_bits, sum_tokens
+from maso.partition.complex import OUTSIDE, Complex, Degenerate
+from maso.partition.threads import over_blocks
+
+_ROWS = 1024  # vertices whose values stay in cache
+_NUMBERS = 1 << 17  # numbers that stay in cache
+_PAIRS = 1 << 20  # pairs of chords looked at together
+_NONE = np.zeros(0, np.int64)
+
+
+@dataclass
+class Points:
+    """Points inserted into segments: point i sits at parameter t[i] of a segment, sorted along each segment.
+
+    Attributes:
+        a, b: ends of every segment.
+        count: points on every segment.
+        t: parameter in (0, 1) of every point.
+        unit: the unit that is zero there.
+        bend: |change of that unit along the whole segment|, by which functions of it bend at the point.
+        row: vertex number of the point; −1: evaluated on another segment.
+    """
+
+    a: Array
+    b: Array
+    count: Array
+    t: Array
+    unit: Array
+    bend: Array
+    row: Array
+
+
+@dataclass
+class Split:
+    """How the new vertices of one cut follow from the old: cuts of edges, then crossings of two chords.
+
+    Attributes:
+        before, after: number of vertices before and after.
+        edges, chords: the points inserted; every new vertex lies on exactly one segment.
+        zero_vertex, zero_unit: new vertices and the units that are zero there.
+    """
+
+    before: int
+    after: int
+    edges: Points
+    chords: Points
+    zero_vertex: Array
+    zero_unit: Array
+
+    def extend(self, old: Array) -> Array:
+        """Rows linear on every old edge and in every old region, (before, n), at all vertices: (after, n)."""
+        new = np.empty((self.after, *old.shape[1:]))
+        new[: self.before] = old
+        for points in (self.edges, self.chords):
+            here = np.flatnonzero(points.row >= 0)
+            segment = np.repeat(np.arange(len(points.a)), points.count)[here]
+            rows, t = points.row[here], points.t[here]
+            self._fill(new, points.a[segment], points.b[segment], rows, t)
+        return new
+
+    @staticmethod
+    def _fill(new: Array, a: Array, b: Array, rows: Array, t: Array) -> None:
+        def block(at: slice) -> None:
+            low, high = new[a[at]], new[b[at]]
+            high -= low
+            high *= t[at, None]
+            high += low
+            new[rows[at]] = high
+
+        over_blocks(block, len(rows), max(64, _NUMBERS // max(1, new.shape[1])))
+
+
+class TooMany(Exception):
+    """More regions than allowed."""
+
+
+def cut(cells: Complex, z: Array, tokens: Array, tolerance: Array, most: int) -> list[Split]:
+    """Cut all regions by all units; keys grow by the token of every unit that is positive in the region.
+
+    Args:
+        cells: cut in place.
+        z: (V, n) values at the vertices; values within the tolerance become zero, in place.
+        tokens: (n,) int64.
+        tolerance: (n,) what counts as zero.
+        most: regions allowed.
+
+    Returns:
+        The cuts made, one after the other (one, unless the arrangement is degenerate).
+
+    Raises:
+        Degenerate: a single unit cannot be cut.
+        TooMany: there would be more than `most` regions.
+    """
+    n = z.shape[1]
+    if n == 0:
+        return []
+    try:
+        return [_Cut(cells, z, tokens, tolerance, most).apply()]
+    except Degenerate:
+        if n == 1:
+            raise
+    half = n // 2
+    first = cut(cells, np.ascontiguousarray(z[:, :half]), tokens[:half], tolerance[:half], most)
+    rest = np.ascontiguousarray(z[:, half:])
+    for split in first:
+        rest = split.extend(rest)
+    second = cut(cells, rest, tokens[half:], tolerance[half:], most)
+    for split in second:
+        split.zero_unit = split.zero_unit + half
+        for points in (split.edges, split.chords):
+            points.unit = points.unit + half
+    return first + second
+
+
+class _Cut:
+    """One cut by all units at once, step by step."""
+
+    def __init__(self, cells: Complex, z: Array, tokens: Array, tolerance: Array, most: int) -> None:
+        self.cells, self.z, self.tokens, self.tolerance, self.most = cells, z, tokens, tolerance, most
+        self.vertices, self.units = z.shape
+
+    def apply(self) -> Split:
+        with np.errstate(over="ignore"):
+            self.signs()
+            self.cut_edges()
+            self.find_ends()
+            self.pair_ends()
+            self.cross_chords()
+            return self.assemble()
+
+    # ------------------------------------------------------------------ signs
+    def signs(self) -> None:
+        """Strict signs at the vertices, packed: `pos`, and `neg` where some value is zero."""
+        z, tolerance = self.z, self.tolerance
+        self.pos = np.empty((self.vertices, (self.units + 63) // 64), np.uint64)
+        touched = []
+
+        def block(at: slice) -> None:
+            part = z[at]
+            small = np.abs(part) <= tolerance
+            if small.any():
+                part[small] = 0.0
+                touched.append(at)
+            self.pos[at] = pack(part > 0)
+
+        over_blocks(block, self.vertices, _ROWS)
+        self.zero = bool(touched)
+        if self.zero:
+            self.neg = np.concatenate([pack(z[i : i + _ROWS] < 0) for i in range(0, self.vertices, _ROWS)])
+
+    # ------------------------------------------------------------------ edges
+    def cut_edges(self) -> None:
+        """Cuts of the edges, sorted along each edge, and the pieces of the edges with their keys."""
+        c, z, tokens = self.cells, self.z, self.tokens
+        edges = len(c.start)
+        p0, p1 = self.pos[c.start], self.pos[c.end]
+        if self.zero:
+            n0, n1 = self.neg[c.start], self.neg[c.end]
+            crossed = (p0 & n1) | (n0 & p1)
+        else:
+            crossed = p0 ^ p1
+        edge, unit = set_bits(crossed)
+        z0, z1 = z[c.start[edge], unit], z[c.end[edge], unit]
+        t = z0 / (z0 - z1)
+        count = np.bincount(edge, minlength=edges)
+        several = np.flatnonzero(count[edge] > 1)
+        if len(several):
+            order = several[np.lexsort((t[several], edge[several]))]
+            for a in (edge, unit, t, z0, z1):
+                a[several] = a[order]
+            _resolved(edge[several], t[several], self.tolerance[unit[several]] / np.abs(z0[several] - z1[several]))
+        self.edge, self.unit, self.t, self.bend = edge, unit, t, np.abs(z1 - z0)
+        self.edge_count, self.cuts = count, len(edge)
+        self.falls = z0 > 0  # from start to end
+        a = c.x[c.start[edge]]
+        self.cut_x = a + t[:, None] * (c.x[c.end[edge]] - a)
+
+        # tokens of the units positive just after the start of an edge, seen from the edge; `*_line` corrects for units
+        # that are zero all along the edge and positive in the region beside it
+        begin = sum_tokens(self.pos, tokens)[c.start]
+        self.half = c.half_edges()
+        self.left_line = self.right_line = _NONE
+        self.corner_half, self.corner_unit, self.snapped = _NONE, _NONE, _NONE
+        if self.zero:
+            late = p1 & ~(p0 | n0)  # zero at the start, positive from there on
+            rows = np.flatnonzero(late.any(1))
+            begin[rows] += sum_tokens(late[rows], tokens)
+            key, start, _, back = self.half
+            order = np.argsort(key, kind="stable")
+            fresh = np.concatenate([[True], key[order[1:]] != key[order[:-1]]])
+            region = np.empty(len(key), np.int64)
+            region[order] = np.cumsum(fresh) - 1
+            first = np.flatnonzero(fresh)
+            some_pos = np.bitwise_or.reduceat(self.pos[start[order]], first, axis=0)
+            some_neg = np.bitwise_or.reduceat(self.neg[start[order]], first, axis=0)
+            along = ~(p0 | n0 | p1 | n1)[back] & some_pos[region]
+            rows = np.flatnonzero(along.any(1))
+            self.snapped = start[rows]
+            self.line = np.zeros(len(back), np.int64)
+            self.line[rows] = sum_tokens(along[rows], tokens)
+            self.left_line, self.right_line = self.line[:edges], np.zeros(edges, np.int64)
+            self.right_line[back[edges:]] = self.line[edges:]
+            ending = (some_pos & some_neg)[region] & ~(self.pos | self.neg)[start]
+            self.corner_half, self.corner_unit = set_bits(ending)
+            self.snapped = np.concatenate([self.snapped, start[self.corner_half]])
+
+        self.pieces = _insert(c.start, c.end, count, edge, self.vertices + np.arange(self.cuts))
+        step = np.where(self.falls, -tokens[unit], tokens[unit])
+        self.piece_token = _prefix(self.pieces, count, begin, step)
+        self.cut_token = self.piece_token[self.pieces.at] - np.where(self.falls, tokens[unit], 0)
+        self.piece_edge = np.repeat(np.arange(edges), count + 1)
+        left, right = c.left[self.piece_edge] + self.piece_token, c.right[self.piece_edge] + self.piece_token
+        if self.zero:
+            left, right = left + self.left_line[self.piece_edge], right + self.right_line[self.piece_edge]
+        self.piece_left = left
+        self.piece_right = np.where(c.right[self.piece_edge] == OUTSIDE, OUTSIDE, right)
+
+    # ------------------------------------------------------------------ ends of chords
+    def find_ends(self) -> None:
+        """Ends of chords: every cut of an edge seen from the left, from the right, then corners where a unit is zero.
+
+        An end lies at parameter end_t between the vertices end_a and end_b; end_token is the sum of the tokens of the
+        units positive there, its own excluded.
+        """
+        c, edges = self.cells, len(self.cells.start)
+        key, start, end, back = self.half
+        inner = np.flatnonzero(c.right[self.edge] != OUTSIDE)
+        seen = np.concatenate([np.arange(self.cuts), inner])
+        corner, unit = self.corner_half, self.corner_unit
+        at, ahead = start[corner], end[corner]
+        rises = bit(self.pos, ahead, unit) > 0
+        none = np.full(len(corner), -1)
+        self.end_region = np.concatenate([c.left[self.edge], c.right[self.edge[inner]], key[corner]])
+        self.end_unit = np.concatenate([self.unit[seen], unit])
+        self.end_rises = np.concatenate([~self.falls, self.falls[inner], rises])
+        self.end_edge = np.concatenate([self.edge[seen], none])
+        self.end_cut = np.concatenate([seen, none])
+        self.end_vertex = np.concatenate([self.vertices + seen, at])
+        self.end_a = np.concatenate([c.start[self.edge[seen]], at])
+        self.end_b = np.concatenate([c.end[self.edge[seen]], at])
+        self.end_ahead = np.concatenate([np.full(len(seen), -1), ahead])
+        self.end_t = np.concatenate([self.t[seen], np.zeros(len(corner))])
+        self.end_x = np.concatenate([self.cut_x[seen], c.x[at]])
+        beside = back[corner]
+        piece = np.where(corner >= edges, self.pieces.last[beside], self.pieces.first[beside])
+        here = self.piece_token[piece] - np.where(rises, self.tokens[unit], 0)
+        self.end_token = np.concatenate([self.cut_token[seen], here])
+        if self.zero:
+            self.end_token += np.concatenate(
+                [self.left_line[self.edge], self.right_line[self.edge[inner]], self.line[corner]]
+            )
+
+    # ------------------------------------------------------------------ chords
+    def pair_ends(self) -> None:
+        """Chords p → q of every (region, unit), with the positive side on the left; sorted by region."""
+        key = self.end_region + mix(np.arange(self.units) + 7919)[self.end_unit]
+        order = np.argsort(key)
+        key = key[order]
+        if len(key) % 2 or (key[0::2] != key[1::2]).any() or (key[1:-1:2] == key[2::2]).any():
+            raise Degenerate("a unit does not cut a region in two points")
+        p, q = order[0::2], order[1::2]
+        rises = self.end_rises[p]
+        p, q = np.where(rises, q, p), np.where(rises, p, q)
+        if self.end_rises[p].any() or not self.end_rises[q].all():
+            raise Degenerate("a unit rises twice round a region")
+        order = np.argsort(self.end_region[p])
+        self.p, self.q = p[order], q[order]
+        self.chord_region, self.chord_unit = self.end_region[self.p], self.end_unit[self.p]
+
+    def sign_at(self, end: Array, chord: Array) -> Array:
+        """Sign (−1, 0, 1) of a chord's unit at an end of another chord of its region, from stored signs alone."""
+        unit, a = self.chord_unit[chord], self.end_a[end]
+        if self.zero:
+            sign = bit(self.pos, a, unit) - bit(self.neg, a, unit)
+            zero = np.flatnonzero(sign == 0)
+            b, unit = self.end_b[end[zero]], unit[zero]
+            sign[zero] = bit(self.pos, b, unit) - bit(self.neg, b, unit)
+        else:
+            sign = 2 * bit(self.pos, a, unit) - 1
+        edge, place = self.end_edge[end], self.end_cut[end]
+        p, q = self.p[chord], self.q[chord]
+        passed = (self.end_edge[p] == edge) & (self.end_cut[p] < place)
+        passed |= (self.end_edge[q] == edge) & (self.end_cut[q] < place)
+        return np.where(passed & (edge >= 0), -sign, sign)
+
+    def cross_chords(self) -> None:
+        """Crossings (A, B) of two chords of a region; `side`: sign of B's unit at the start of A."""
+        chords = len(self.p)
+        last = np.append(np.flatnonzero(np.diff(self.chord_region)) + 1, chords)
+        later = last[np.searchsorted(last, np.arange(chords), "right")] - 1 - np.arange(chords) if chords else _NONE
+        total = np.cumsum(later)
+        A, B, side, TA, TB = [_NONE], [_NONE], [np.zeros(0, np.int8)], [_NONE], [_NONE]
+        i, regions = 0, self.cells.count() + chords  # every chord adds a region, and so does every crossing
+        while i < chords:
+            j = max(int(np.searchsorted(total, (total[i - 1] if i else 0) + _PAIRS, "right")), i + 1)
+            count = later[i:j]
+            a = np.repeat(np.arange(i, j), count)
+            b = np.arange(len(a)) - np.repeat(np.cumsum(count) - count, count) + a + 1
+            at_p, at_q = self.sign_at(self.p[a], b), self.sign_at(self.q[a], b)
+            hit = np.flatnonzero(at_p * at_q < 0)
+            regions += len(hit)
+            if regions > self.most:
+                raise TooMany
+            A.append(a[hit])
+            B.append(b[hit])
+            side.append(at_p[hit])
+            if self.zero:
+                touch = np.flatnonzero((at_p == 0) | (at_q == 0))
+                TA.append(a[touch])
+                TB.append(b[touch])
+            i = j
+        self.A, self.B, self.side = np.concatenate(A), np.concatenate(B), np.concatenate(side)
+        self.turn_shared_ends(np.concatenate([*TA, *TB]), np.concatenate([*TB, *TA]))
+
+    def turn_shared_ends(self, chord: Array, other: Array) -> None:
+        """Chords that share an end: the token there turns from the edge's direction to the chord's."""
+        if not len(chord):
+            return
+        p, q = self.p[chord], self.q[chord]
+        at_p, at_q = self.sign_at(p, other), self.sign_at(q, other)
+        if ((at_p == 0) & (at_q == 0)).any():
+            raise Degenerate("two chords coincide")
+        for end, here, there in ((p, at_p, at_q), (q, at_q, at_p)):
+            touch = np.flatnonzero(here == 0)
+            unit = self.chord_unit[other[touch]]
+            change = (there[touch] > 0).astype(np.int64) - bit(self.pos, self.end_ahead[end[touch]], unit)
+            np.add.at(self.end_token, end[touch], self.tokens[unit] * change)
+
+    def value(self, end: Array, unit: Array) -> Array:
+        """Value of a unit at an end of a chord."""
+        a = self.z[self.end_a[end], unit]
+        return a + self.end_t[end] * (self.z[self.end_b[end], unit] - a)
+
+    # ------------------------------------------------------------------ the new complex
+    def assemble(self) -> Split:
+        """Put the crossings into the chords, check the certificates, and replace the complex."""
+        c, V, C, A, B, p, q = self.cells, self.vertices, self.cuts, self.A, self.B, self.p, self.q
+        tokens, crossings, chords = self.tokens, len(self.A), len(self.p)
+        unit_a, unit_b = self.chord_unit[A], self.chord_unit[B]
+        za0, za1 = self.value(p[A], unit_b), self.value(q[A], unit_b)
+        zb0, zb1 = self.value(p[B], unit_a), self.value(q[B], unit_a)
+        with np.errstate(all="ignore"):
+            u, w = za0 / (za0 - za1), zb0 / (zb0 - zb1)
+            if not ((u > 0) & (u < 1) & (w > 0) & (w < 1)).all():
+                raise Degenerate("a crossing is not inside its chords")
+        x = self.end_x[p[A]]
+        x = x + u[:, None] * (self.end_x[q[A]] - x)
+        chord, t = np.concatenate([A, B]), np.concatenate([u, w])
+        unit = np.concatenate([unit_b, unit_a])
+        positive = np.concatenate([self.side, self.sign_at(p[B], A)]) > 0
+        step = np.where(positive, -tokens[unit], tokens[unit])
+        bend = np.abs(np.concatenate([za1 - za0, zb1 - zb0]))
+        order = np.lexsort((t, chord))
+        chord, t, unit, step, bend = chord[order], t[order], unit[order], step[order], bend[order]
+        _resolved(chord, t, self.tolerance[unit] / bend)
+        vertex = V + C + np.tile(np.arange(crossings), 2)[order]
+        count = np.bincount(chord, minlength=chords)
+        a, b = self.end_vertex[p], self.end_vertex[q]
+        pieces = _insert(a, b, count, chord, vertex)
+        piece_token = _prefix(pieces, count, self.end_token[p], step)
+        if (piece_token[pieces.last] != self.end_token[q]).any():
+            raise Degenerate("a chord ends in the wrong region")
+        parent = np.repeat(np.arange(chords), count + 1)
+        right = self.chord_region[parent] + piece_token
+        left = right + tokens[self.chord_unit[parent]]
+
+        start, end = np.concatenate([self.pieces.start, pieces.start]), np.concatenate([self.pieces.end, pieces.end])
+        left, right = np.concatenate([self.piece_left, left]), np.concatenate([self.piece_right, right])
+        keys = np.concatenate([left, right[right != OUTSIDE]])
+        keys.sort()
+        regions, faces = int((keys[1:] != keys[:-1]).sum()) + 1, len(start) - (V + C + crossings) + 1
+        if regions != faces:
+            raise Degenerate(f"{regions} keys for {faces} faces")
+
+        split = Split(
+            before=V,
+            after=V + C + crossings,
+            edges=Points(c.start, c.end, self.edge_count, self.t, self.unit, self.bend, V + np.arange(C)),
+            chords=Points(a, b, count, t, unit, bend, np.where(order < crossings, vertex, -1)),
+            zero_vertex=np.concatenate([V + np.arange(C), *[V + C + np.arange(crossings)] * 2]),
+            zero_unit=np.concatenate([self.unit, unit_a, unit_b]),
+        )
+        c.x = np.concatenate([c.x, self.cut_x, x])
+        c.snapped[self.snapped] = True
+        c.snapped = np.concatenate([c.snapped, np.zeros(C + crossings, bool)])
+        c.corner = np.concatenate([c.corner, np.zeros(C + crossings, bool)])
+        c.start, c.end, c.left, c.right = start, end, left, right
+        return split
+
+
+@dataclass
+class _Pieces:
+    """Segments cut at points: ends of the pieces, the first and last piece of every segment, the piece before each
+    point (`at`; the one after is at + 1)."""
+
+    start: Array
+    end: Array
+    first: Array
+    last: Array
+    at: Array
+
+
+def _insert(start: Array, end: Array, count: Array, segment: Array, points: Array) -> _Pieces:
+    """Put points, sorted along segments, into the segments start → end."""
+    number, total = np.arange(len(start)), np.cumsum(count)
+    first, last = number + total - count, number + total
+    at = np.arange(len(points)) + segment
+    a, b = np.empty(len(start) + len(points), np.int64), np.empty(len(start) + len(points), np.int64)
+    a[first], a[at + 1] = start, points
+    b[at], b[last] = points, end
+    return _Pieces(a, b, first, last, at)
+
+
+def _prefix(pieces: _Pieces, count: Array, begin: Array, step: Array) -> Array:
+    """Piecewise constant along cut segments: `begin` on the first piece, plus `step` after each point."""
+    value = np.zeros(len(pieces.start), np.int64)
+    value[pieces.at + 1] = step
+    value = np.cumsum(value)
+    return value + np.repeat(begin - value[pieces.first], count + 1)
+
+
+def _resolved(segment: Array, t: Array, error: Array) -> None:
+    """Points of one segment must be further apart than their errors."""
+    if len(t) > 1 and ((segment[1:] == segment[:-1]) & (t[1:] - t[:-1] <= error[1:] + error[:-1])).any():
+        raise Degenerate("two points of an edge coincide")

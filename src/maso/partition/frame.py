@@ -1,0 +1,395 @@
+"""The reading of a network's graph on a cell complex.
+
+Every tensor of the graph is, at vertex v of the complex, an affine combination
+
+    row_0 + Σ_k coefficient[v, k] (row_k − row_0)
+
+of r + 1 *rows*, with one coefficient matrix, the *frame*, for all tensors.  Rows are inputs and activations like any
+others, so affine operators, skips and concatenations act on them unchanged, on the model's device.  The frame starts
+as the window (r = 2); a kink cuts the complex and adds one row and one coefficient for each unit that bends inside the
+window, and bounds from the range of every coefficient find these few.  Where the tensors alive have no more numbers
+than there are rows, the frame becomes the identity: the values at the vertices themselves.  There an affine operator
+that follows a gate is multiplied out only at the vertices from before the gate's cuts; along a segment it is piecewise
+linear and bends by a known multiple of one row at each cut, so that the new vertices follow by a scan.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from maso.graph import Graph, Node, Operator, Reading
+from maso.operators import Gate, Selection
+from maso.partition.bits import Array, gate_tokens, winner_tokens
+from maso.partition.complex import Complex
+from maso.partition.cut import Split, cut
+from maso.partition.plane import Plane
+from maso.partition.scan import scan
+from maso.partition.threads import over_blocks
+from maso.partition.tournament import GAMMA, Tournament, span
+
+_ROWS = 1024
+_PEAK = 0.02
+
+
+class Block:
+    """Coefficients of some rows: values (V, k), and what their rounding errors are relative to, scale (k,).
+
+    `range` is the smallest and the largest value of each: interpolation never leaves it, so it is found once.
+    """
+
+    def __init__(self, values: Array, limits: tuple[Array, Array] | None = None, scale: Array | None = None) -> None:
+        self.values, self._range = values, limits
+        self.scale = np.maximum(-self.range[0], self.range[1]) if scale is None else scale
+
+    @property
+    def range(self) -> tuple[Array, Array]:
+        """(low, high), each (k,)."""
+        if self._range is None:
+            self._range = span(self.values)
+        return self._range
+
+
+@dataclass
+class _Pending:
+    """A gate whose cuts the frame has not followed yet: the cut, and the row and slope jump of each of its units."""
+
+    split: Split
+    row: Array
+    jump: Array
+
+
+class FrameReading(Reading[Node]):
+    """Values are the nodes themselves; `rows` holds the rows of those still needed.
+
+    Args:
+        graph: the network.
+        plane: the window.
+        device: where rows live.
+        most: regions that a cut may make; beyond, it raises `TooMany`.
+        watch: called after each kink with (this reading, coefficients, bytes held); it may raise to stop the run.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        plane: Plane,
+        device: torch.device,
+        most: int,
+        watch: Callable[[FrameReading, int, int], None],
+    ) -> None:
+        self.cells = Complex(plane.bounds)
+        self.most, self.watch = most, watch
+        self.number = {node: i for i, node in enumerate(graph.kinks.values())}
+        self.dying = dict(zip(graph.nodes, graph.dying, strict=True))
+        self.next_size = _sizes_at_next_kink(graph)
+        middle = self.cells.x.mean(0)
+        centre = plane.points(middle)  # row 0, so that coefficients are small
+        self.rows: dict[Node, Any] = {graph.input: torch.cat([centre, centre + plane.u, centre + plane.v]).to(device)}
+        self.blocks = [Block(self.cells.x - middle)]
+        self.pending: _Pending | None = None
+        self.settled = False  # whether the frame was the identity at the last kink
+        self.affine_seconds = 0.0
+        self.peak = float(centre.abs().max())  # largest number of row 0 so far
+
+    # ------------------------------------------------------------------ the frame
+    @property
+    def rank(self) -> int:
+        """Number of rows after row 0."""
+        return sum(b.values.shape[1] for b in self.blocks)
+
+    def bounds(self, rows: Tensor) -> tuple[Array, Array, Array]:
+        """(low, high, rounding scale) of every number of a flat tensor over all vertices."""
+        low, high = (
+            torch.from_numpy(np.concatenate(side)).to(rows)
+            for side in zip(*(b.range for b in self.blocks), strict=True)
+        )
+        direction = rows[1:] - rows[0]
+        middle = rows[0] + ((low + high) / 2) @ direction
+        size = direction.abs_()
+        radius = ((high - low) / 2) @ size
+        scale = rows[0].abs() + self._scales(rows) @ size + _PEAK * self.peak
+        return (middle - radius).cpu().numpy(), (middle + radius).cpu().numpy(), scale.cpu().numpy()
+
+    def scale(self, rows: Tensor) -> Array:
+        """What rounding errors of a flat tensor are relative to: |row_0| + Σ max|coefficient| |row_k − row_0|, and a
+        little of the largest number met so far, from which row_0 may be left over by cancellation."""
+        scale = rows[0].abs() + self._scales(rows) @ (rows[1:] - rows[0]).abs_() + _PEAK * self.peak
+        return scale.cpu().numpy()
+
+    def _scales(self, rows: Tensor) -> Tensor:
+        return torch.from_numpy(np.concatenate([b.scale for b in self.blocks])).to(rows)
+
+    def values(self, rows: Tensor, columns: Array | None = None, vertices: int | None = None) -> Array:
+        """(Some columns of) a flat tensor at all vertices, as the first rows of an array for `vertices` of them."""
+        if columns is not None:
+            rows = rows[:, torch.from_numpy(columns).to(rows.device)]
+        direction, origin = (rows[1:] - rows[0]).cpu().numpy(), rows[0].cpu().numpy()
+        n = len(self.blocks[0].values)
+        out = np.empty((vertices or n, rows.shape[1]))
+        for i in range(0, n, _ROWS):
+            o, at = out[i : min(i + _ROWS, n)], 0
+            for b in self.blocks:
+                d = direction[at : at + b.values.shape[1]]
+                if at:
+                    o += b.values[i : i + _ROWS] @ d
+                else:
+                    np.dot(b.values[i : i + _ROWS], d, out=o)
+                at += len(d)
+            o += origin
+        return out
+
+    def at_vertices(self, rows: Tensor) -> Array:
+        """A flat tensor at all vertices, those of a pending cut by a scan along the segments cut."""
+        if self.pending is None:
+            return self.values(rows)
+        split, row, jump = self.pending.split, self.pending.row, self.pending.jump
+        out = self.values(rows, vertices=split.after)
+        direction = (rows[1:] - rows[0]).cpu().numpy()
+        for points in (split.edges, split.chords):
+            scan(out, points, row, jump, direction)
+        return out
+
+    def follow(self, splits: list[Split]) -> None:
+        """Extend all coefficients to the vertices of new cuts."""
+        for split in splits:
+            for b in self.blocks:
+                b.values = split.extend(b.values)
+
+    def alive(self) -> dict[Node, list[Tensor]]:
+        """The tensors still needed, samples first."""
+        return {n: [t.movedim(n.axis, 0) for t in _tensors(v)] for n, v in self.rows.items()}
+
+    def replace(self, node: Node, tensors: list[Tensor]) -> None:
+        """Put back what `alive` gave for a node."""
+        moved = [t.movedim(0, node.axis) for t in tensors]
+        self.rows[node] = moved[0] if isinstance(self.rows[node], Tensor) else type(self.rows[node])(moved)
+
+    def settle(self, source: Node) -> bool:
+        """Before a kink: make the frame the identity on the tensors alive if it is no bigger, `source` its last block.
+
+        Returns:
+            Whether it did.
+        """
+        alive = self.alive()
+        alive[source] = alive.pop(source)
+        size = sum(t[0].numel() for tensors in alive.values() for t in tensors)
+        self.settled = size <= self.rank or self.pending is not None
+        if not self.settled:
+            return False
+        blocks, at = [], 0
+        for node, tensors in alive.items():
+            identity = []
+            for t in tensors:
+                flat = t.reshape(len(t), -1)
+                k = flat.shape[1]
+                blocks.append(Block(self.at_vertices(flat), scale=self.scale(flat)))
+                rows = torch.zeros((size + 1, k), dtype=t.dtype, device=t.device)
+                rows[1 + at : 1 + at + k].fill_diagonal_(1.0)
+                identity.append(rows.reshape(size + 1, *t.shape[1:]))
+                at += k
+            self.replace(node, identity)
+        self.blocks, self.pending = blocks, None
+        return True
+
+    def emit(self, node: Node, base: Tensor, columns: Array, new: Block, *, drop: bool = False) -> None:
+        """The result of a kink: rows `base`, but its column columns[i] takes the values of new[:, i] at the vertices.
+
+        Args:
+            drop: no tensor needs the last block any more.
+        """
+        for n in self.dying[node]:
+            self.rows.pop(n, None)
+        if drop:
+            self.blocks.pop()
+        k, kept = len(columns), self.rank + 1
+        where = torch.from_numpy(columns).to(base.device)
+        out = base.new_empty((kept + k, base.shape[1]))
+        out[:kept] = base[:kept]
+        out[:, where] = 0.0
+        out[kept:] = out[0]
+        out[kept + torch.arange(k, device=base.device), where] = 1.0
+        if k or drop:
+            for n, tensors in self.alive().items():
+                self.replace(n, [torch.cat([t[:kept], t[:1].expand(k, *t.shape[1:])]) for t in tensors])
+        self.rows[node] = out.reshape(-1, *node.shape)
+        if k:
+            self.blocks.append(new)
+        coefficients = sum(b.values.size for b in self.blocks)
+        numbers = sum(t.numel() for v in self.rows.values() for t in _tensors(v))
+        self.watch(self, coefficients, 8 * (coefficients + numbers))
+
+    # ------------------------------------------------------------------ operators
+    def affine(self, operator: Operator) -> Node:
+        """The operator on the rows."""
+        node = operator.node
+        began = time.perf_counter()
+        self.rows[node] = operator(*[self.rows[n] for n in node.inputs])
+        for t in _tensors(self.rows[node]):
+            self.peak = max(self.peak, float(t.select(node.axis, 0).abs().max()))
+        self.affine_seconds += time.perf_counter() - began
+        for n in self.dying[node]:
+            self.rows.pop(n, None)
+        return node
+
+    def gate(self, node: Node, gate: Gate, source: Node) -> Node:
+        """Cut by the units that meet a threshold inside the window; their outputs become rows of their own."""
+        size, count = math.prod(node.shape), len(gate.thresholds)
+        thresholds, slopes, intercepts = (
+            np.stack([_spread(v, node.shape) for v in values])
+            for values in (gate.thresholds, gate.slopes, gate.intercepts)
+        )
+        dies = source in self.dying[node]
+        settled = self.settle(source)
+        whole = settled and dies and count == 1 and not thresholds.any()  # cut by all columns: none is copied
+        rows = self.rows[source].reshape(len(self.rows[source]), -1)
+        if settled:
+            block = self.blocks[-1]
+            columns, z = np.arange(size), block.values if dies else block.values.copy()
+            scale = block.scale
+            low, high = (scale, scale) if whole else (a.copy() for a in block.range)
+        else:
+            low, high, scale = self.bounds(rows)
+            slack = GAMMA * (scale + np.abs(thresholds))
+            columns = np.flatnonzero(((low <= thresholds + slack) & (high >= thresholds - slack)).any(0))
+            z = self.values(rows, columns)
+            if len(columns):
+                low[columns], high[columns] = span(z)
+        # units that are not on one side of a threshold; only touching it counts (zero on a whole cell)
+        piece, units, level, tokens, tolerance = np.zeros(size, np.int64), [], [], [], []
+        for i, threshold in enumerate(thresholds):
+            slack = GAMMA * (scale + np.abs(threshold))
+            above = high - threshold > slack
+            both = np.ones(size, bool) if whole else above & (low - threshold <= slack)
+            token = gate_tokens(self.number[node], i, size)
+            self.cells.shift(token[above & ~both].sum())
+            piece += above
+            units.append(np.flatnonzero(both))
+            level.append(threshold[both])
+            tokens.append(token[both])
+            tolerance.append(slack[both])
+        unit, threshold = np.concatenate(units), np.concatenate(level)
+        cutting = columns if settled and dies else np.unique(unit)
+        at = np.searchsorted(cutting, unit)
+        if len(cutting) < len(columns):
+            z = np.ascontiguousarray(z[:, np.searchsorted(columns, cutting)])
+        shifted = z if whole else z[:, at] - threshold
+        splits = cut(self.cells, shifted, np.concatenate(tokens), np.concatenate(tolerance), self.most)
+        kept = self.rank - (size if settled and dies else 0)
+        if len(splits) == 1 and count == 1 and self.next_size[node] <= kept + len(cutting):
+            self.pending = _Pending(splits[0], kept + at, (slopes[1] - slopes[0])[unit])
+        else:
+            self.follow(splits)
+            for split in splits:
+                z = split.extend(z)
+                z[split.zero_vertex, at[split.zero_unit]] = threshold[split.zero_unit]
+        constant = np.arange(size)
+        slope = torch.from_numpy(slopes[piece, constant]).to(rows)
+        intercept = torch.from_numpy(intercepts[piece, constant]).to(rows)
+        pieces = (thresholds[:, cutting], slopes[:, cutting], intercepts[:, cutting])
+        self.emit(node, rows * slope + intercept, cutting, _bend(z, *pieces), drop=settled and dies)
+        return node
+
+    def selection(self, node: Node, selection: Selection, values: list[Any]) -> Node:
+        """Cut by comparisons between candidates of every window; only the cuts between different winners stay."""
+        self.settle(next(v for v in values if isinstance(v, Node)))
+        operands = [self.rows[v] if isinstance(v, Node) else v.to(torch.float64) for v in values]
+        rows = torch.cat([v.reshape(len(v), -1) for v in torch.broadcast_tensors(*operands)], 1) * selection.sign
+        index = selection.index.numpy()
+        winner, open_windows, candidates, scale = self.prune(rows, index)
+        columns = np.unique(candidates[candidates >= 0])
+        game = Tournament(self, self.values(rows, columns), scale[columns], self.number[node])
+        final = game.play(np.where(candidates >= 0, np.searchsorted(columns, candidates), -1))
+        value = game.same[final]
+        new, several = value >= len(columns), final >= len(columns)
+        winner[open_windows[~new]] = columns[value[~new]]
+        fixed = np.setdiff1d(np.arange(len(index)), open_windows[several])
+        self.cells.shift(winner_tokens(self.number[node], fixed, winner[fixed]).sum())
+        if game.played:
+            game.merge(columns, open_windows[several], final[several])
+        chosen = rows[:, torch.from_numpy(np.maximum(winner, 0)).to(rows.device)] * selection.sign
+        self.emit(node, chosen, open_windows[new], Block(game.values[:, value[new]] * selection.sign))
+        return node
+
+    def prune(self, rows: Tensor, index: Array) -> tuple[Array, Array, Array, Array]:
+        """What bounds alone decide: the winner of every window, the windows still open, their candidates (−1: none),
+        and the rounding scale of every entry."""
+        low, high, scale = self.bounds(rows)
+        padding = index < 0
+        top, bottom = np.where(padding, -np.inf, high[index]), np.where(padding, -np.inf, low[index])
+        slack = GAMMA * np.where(padding, 0, scale[index]).max(1)
+        candidate = ~padding & (top >= (bottom.max(1) - slack)[:, None])
+        equal = np.where(candidate, top == bottom, True).all(1)  # constants that are equal: the first wins
+        still = np.flatnonzero((candidate.sum(1) > 1) & ~equal)
+        ids = np.where(candidate[still], index[still], -1)
+        winner = _first(index, candidate)
+        if len(still):  # out: an entry never above the likely winner, by the bounds of the difference
+            lead = np.where(ids >= 0, ((low + high) / 2)[ids], -np.inf).argmax(1)
+            window, place = np.nonzero((ids >= 0) & (np.arange(ids.shape[1]) != lead[:, None]))
+            pick = [torch.from_numpy(i).to(rows.device) for i in (ids[window, lead[window]], ids[window, place])]
+            over = self.bounds(rows[:, pick[0]] - rows[:, pick[1]])[0]
+            out = np.where(lead[window] < place, over >= 0, over > 0)  # an earlier entry loses only if strictly below
+            ids[window[out], place[out]] = -1
+            winner[still] = _first(ids, ids >= 0)
+        more = (ids >= 0).sum(1) > 1
+        return winner, still[more], ids[more], scale
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    return [value] if isinstance(value, Tensor) else list(value)
+
+
+def _first(ids: Array, mask: Array) -> Array:
+    return ids[np.arange(len(ids)), mask.argmax(1)]
+
+
+def _spread(value: float | Tensor, shape: tuple[int, ...]) -> Array:
+    if isinstance(value, Tensor):
+        value = value.detach().to(torch.float64).cpu().numpy()
+        value = value[0] if value.ndim > len(shape) else value
+    return np.broadcast_to(np.asarray(value, np.float64), shape).flatten()
+
+
+def _bend(z: Array, thresholds: Array, slopes: Array, intercepts: Array) -> Block:
+    """The gate's outputs, in place: z (V, n) with thresholds (T, n), slopes and intercepts (T + 1, n)."""
+    relu = len(thresholds) == 1 and (slopes[0] == 0).all() and (slopes[1] == 1).all()
+    relu = relu and not (thresholds.any() or intercepts.any())
+    low, high = np.empty((2, -(-len(z) // _ROWS), z.shape[1]))
+
+    def block(at: slice) -> None:
+        part = z[at]
+        if relu:
+            np.maximum(part, 0.0, out=part)
+        else:
+            out = part * slopes[0] + intercepts[0]
+            for threshold, slope, intercept in zip(thresholds, slopes[1:], intercepts[1:], strict=True):
+                out = np.where(part > threshold, part * slope + intercept, out)
+            part[:] = out
+        low[at.start // _ROWS], high[at.start // _ROWS] = part.min(0), part.max(0)
+
+    over_blocks(block, len(z), _ROWS)
+    return Block(z, (low.min(0), high.max(0)))
+
+
+def _sizes_at_next_kink(graph: Graph) -> dict[Node, float]:
+    """For every kink: how many numbers the tensors have that are alive just before the next kink (or the output)."""
+    alive, sizes, waiting = {graph.input}, {}, None
+    for node, dying in zip(graph.nodes, graph.dying, strict=True):
+        if not node.dynamic:
+            continue
+        if node.kind != "affine":
+            if waiting is not None:
+                sizes[waiting] = float(sum(math.prod(n.shape) for n in alive))
+            waiting = node
+        alive.add(node)
+        alive -= set(dying)
+    if waiting is not None:
+        sizes[waiting] = float(math.prod(graph.output.shape))
+    return sizes
