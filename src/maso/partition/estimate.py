@@ -64,7 +64,7 @@ def estimate(graph: Graph, model: Snapshot, plane: Plane, *, samples: int) -> Es
 
     def run(bounds: Bounds) -> tuple[Tile, float]:
         began = time.perf_counter()
-        tile = run_window(graph, model, plane.window(*bounds), Limits(1024, default_bytes()), whole=True)
+        tile = run_window(graph, model, plane.window(*bounds), Limits(256, default_bytes()), whole=True)
         return tile, time.perf_counter() - began
 
     for i, j in np.ndindex(grid, grid):
