@@ -27,7 +27,7 @@ from maso.tracing import trace
 
 # kinks where autograd already takes the piece below a threshold, or the first of equal entries
 _AUTOGRAD_AGREES = {"relu", "leaky_relu", "prelu", "_prelu_kernel"} | {f"max_pool{d}d" for d in (1, 2, 3)}
-_CPU_CHUNK_NUMBERS = 1 << 20  # activations of a chunk that stay in cache: 4 to 8 MB
+_CHUNK_BYTES, _CHUNK_SAMPLES = 3 << 26, 64  # on a CPU: activations of a chunk; more samples gain nothing
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def affine_map(
         x: (N, *input_shape), on the model's device, in its dtype.
         outputs: the rows wanted: indices of outputs (all of them by default), or an int64 tensor (N, K') with rows of
             its own for each sample.
-        chunk: samples worked on at a time; by default as many as stay in cache.
+        chunk: samples worked on at a time; by default a bounded number on a CPU, all of them on a GPU.
 
     Returns:
         `AffineMap` with A (N, K, *input_shape) and b (N, K).
@@ -103,8 +103,8 @@ def affine_map(
     K = math.prod(graph.output.shape)
     rows = _rows(outputs, K, len(x), x.device)
     if chunk is None:
-        per_sample = sum(math.prod(n.shape) for n in graph.nodes if n.dynamic)
-        chunk = len(x) if x.is_cuda else min(32, max(1, _CPU_CHUNK_NUMBERS // per_sample))
+        per_sample = sum(math.prod(n.shape) for n in graph.nodes if n.dynamic) * x.element_size()
+        chunk = len(x) if x.is_cuda else min(_CHUNK_SAMPLES, max(1, _CHUNK_BYTES // per_sample))
     if chunk < 1:
         raise MasoError(f"affine_map: chunk is {chunk}; expected at least 1.")
     A = x.new_empty((len(x), rows.shape[1], *x.shape[1:]))
