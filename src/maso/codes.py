@@ -89,21 +89,13 @@ def vq_distance(model: nn.Module, x: Tensor, y: Tensor) -> dict[str, Tensor]:
     """
     if x.shape[1:] != y.shape[1:]:
         raise MasoError(f"vq_distance: x holds samples of shape {tuple(x.shape[1:])} and y {tuple(y.shape[1:])}.")
-    graph = trace(model, x)
-    pieces = {path: _pieces(node) for path, node in graph.kinks.items()}
     of_x, of_y = codes(model, x), codes(model, y)
-    return {path: _hamming(flat(of_x[path]), flat(of_y[path]), pieces[path]) for path in of_x}
+    return {path: _hamming(flat(of_x[path]), flat(of_y[path])) for path in of_x}
 
 
-def _pieces(node: Node) -> int:
-    if node.kind == "selection":
-        return node.selection.index.shape[1]
-    return 3 if node.op in ("hardtanh", "relu6", "clamp", "clip") else 2
-
-
-def _hamming(a: Tensor, b: Tensor, pieces: int) -> Tensor:
+def _hamming(a: Tensor, b: Tensor) -> Tensor:
     """Share of differing entries, (N, U) × (M, U) → (N, M): agreements are counted by one matrix product a piece."""
     equal = torch.zeros((len(a), len(b)), device=a.device)
-    for piece in range(pieces):
+    for piece in range(int(torch.minimum(a.max(), b.max())) + 1):  # a larger one on one side agrees with none
         equal += (a == piece).float() @ (b == piece).float().T
     return 1 - equal / a.shape[1]

@@ -21,6 +21,7 @@ from maso.graph import BATCH, Graph, Node, nodes_in
 
 _TRACED = 127  # samples in the example that is exported: a number that no layer has by accident
 _SIZED = {"view", "reshape", "_unsafe_view", "expand", "zeros", "ones", "full"}
+_MOVERS = {"permute", "transpose", "movedim", "swapaxes", "stack", "select", "slice", "unbind", "clone", "contiguous"}
 
 _graphs: weakref.WeakKeyDictionary[nn.Module, dict[Any, Graph]] = weakref.WeakKeyDictionary()
 
@@ -117,8 +118,19 @@ def _runs(model: nn.Module, x: Tensor) -> bool:
 
 
 def _op_name(fx: Any) -> str:
+    """The operator's name in the table; an in-place one has the name of the plain one."""
+    name = _raw_name(fx)
+    return name[:-1] if _in_place(fx) else name
+
+
+def _raw_name(fx: Any) -> str:
     target = fx.target
     return target.split(".")[0] if isinstance(target, str) else getattr(target, "__name__", str(target)).split(".")[0]
+
+
+def _in_place(fx: Any) -> bool:
+    name = _raw_name(fx)
+    return fx.op == "call_function" and name.endswith("_") and not name.startswith("_")
 
 
 def _build(model: nn.Module, example: Tensor) -> Graph:
@@ -133,8 +145,7 @@ def _settle_in_place(graph: torch.fx.Graph) -> bool:
     views = {"view", "reshape", "flatten", "permute", "transpose", "slice", "select", "squeeze", "unsqueeze", "getitem"}
     views |= {"expand", "detach", "alias", "split", "chunk", "unbind", "dropout", "contiguous", "to", "narrow"}
     for fx in graph.nodes:
-        name = _op_name(fx)
-        if fx.op == "call_function" and name.endswith("_") and not name.startswith("_"):
+        if _in_place(fx):
             target = fx.args[0]
             if target.op == "placeholder" or len(target.users) > 1 or _op_name(target) in views:
                 return False
@@ -197,7 +208,7 @@ class _Builder:
         for fx in fx_nodes:
             if fx.name in inputs or not dynamic.isdisjoint(fx.all_input_nodes):
                 dynamic.add(fx)
-                if (op := _op_name(fx).rstrip("_")) in operators.ADVICE:
+                if (op := _op_name(fx)) in operators.ADVICE:
                     node = Node(fx.name, op, "affine", _nothing)
                     _locate(node, fx)
                     self.refuse(node, operators.ADVICE[op])
@@ -209,8 +220,6 @@ class _Builder:
 
     def convert(self, fx: torch.fx.Node) -> Any:
         op, value = _op_name(fx), fx.meta.get("val", torch.empty(0))
-        if op.endswith("_") and not op.startswith("_"):
-            op = op[:-1]
         args, kwargs = self.arg(tuple(fx.args)), {k: self.arg(v) for k, v in fx.kwargs.items()}
         if op == "sym_size":
             return BATCH
@@ -233,8 +242,10 @@ class _Builder:
         if op != "where" and any(n.kind == "comparison" for n in node.operands):
             self.refuse(node, "it uses the result of a comparison as a number: not continuous")
         if op in operators.SHAPED_LIKE and node.operands:
-            first = (value if isinstance(value, Tensor) else value[0]).shape[1:]
-            node.args, node.kwargs = ((BATCH, *map(int, first)),), {"dtype": value.dtype, "device": value.device}
+            node.args, node.kwargs = (
+                ((BATCH, *map(int, value.shape[1:])),),
+                {"dtype": value.dtype, "device": value.device},
+            )
             node.call = operators.SHAPED_LIKE[op]
             return node
         if not any(n.dynamic for n in node.operands):
@@ -291,20 +302,7 @@ class _Builder:
         if node.op in ("to", "_to_copy") and first.dtype != node.operands[0].dtype:
             self.refuse(node, f"it rounds to {first.dtype}: keep one floating-point type throughout")
         axes = [i for i, size in enumerate(first.shape) if str(size) == str(self.batch) or (i == 0 and size == _TRACED)]
-        movers = {
-            "permute",
-            "transpose",
-            "movedim",
-            "swapaxes",
-            "stack",
-            "select",
-            "slice",
-            "unbind",
-            "getitem",
-            "clone",
-            "contiguous",
-        }
-        if len(axes) != 1 or (axes[0] and node.op not in movers):
+        if len(axes) != 1 or (axes[0] and node.op not in _MOVERS):
             self.refuse(
                 node, f"its result has shape {tuple(first.shape)}, without the samples on axis 0: samples must not mix"
             )
@@ -345,10 +343,7 @@ def _nothing() -> None:
 
 def _plain(fx: torch.fx.Node) -> Callable:
     """The operator of a node; an in-place one becomes the plain one of the same name."""
-    name, target = _op_name(fx), fx.target
-    if name.endswith("_") and not name.startswith("_"):
-        return getattr(torch.ops.aten, name[:-1])
-    return target  # type: ignore[return-value]
+    return getattr(torch.ops.aten, _op_name(fx)) if _in_place(fx) else fx.target  # type: ignore[return-value]
 
 
 def _ancestors(fx: torch.fx.Node) -> set[torch.fx.Node]:

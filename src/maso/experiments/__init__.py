@@ -11,6 +11,7 @@ gives numbers and small arrays. `results` reads what is recorded and runs what i
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib
 import sys
 import time
@@ -192,6 +193,22 @@ def _known_dataset(name: str) -> str:
     if name not in CLASSES:
         raise MasoError(f"There is no data set {name!r}. Data sets: {', '.join(CLASSES)}.")
     return name
+
+
+def on_cpu(run: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """The experiment on the processor, whatever the default device is: it is exact, or small."""
+
+    @functools.wraps(run)
+    def inner(config: Any) -> Any:
+        with torch.device("cpu"):
+            return run(config)
+
+    return inner
+
+
+def same_grid(quick: list[Any], paper: list[Any]) -> Callable[[str], list[Any]]:
+    """The same cells for `paper` and `full`: everything runs on a laptop."""
+    return lambda profile: quick if profile == "quick" else paper
 
 
 # Run ----------------------------------------------------------------------------------------------------------------

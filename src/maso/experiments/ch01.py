@@ -7,13 +7,10 @@ hand over rationals (`ch01_formulas`), a solver (`ch01_solver`), and PyTorch's o
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
-import torch
-
-from maso.experiments import Experiment, Verdict
+from maso.experiments import Experiment, Verdict, on_cpu, same_grid
 from maso.experiments.ch01_networks import (
     FAMILIES,
     PAPER_NETWORKS,
@@ -203,22 +200,6 @@ FAST_FAMILIES = ("small_cnn", "resnet18", "squeezenet1_1")
 CELLS = ((8, 16, 32, 64, 128, 256, 512), (8, 11, 16, 23, 32, 45))
 
 
-def _on_cpu(run: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """The experiment on the processor, whatever the default device is: it is exact, or small."""
-
-    @functools.wraps(run)
-    def inner(config: Any) -> Any:
-        with torch.device("cpu"):
-            return run(config)
-
-    return inner
-
-
-def _grid(quick: list[Any], paper: list[Any]) -> Callable[[str], list[Any]]:
-    """The same cells for `paper` and `full`: everything here runs on a laptop."""
-    return lambda profile: quick if profile == "quick" else paper
-
-
 _TABLE: list[tuple[str, Callable[[Any], Any], bool, list[Any], list[Any]]] = [  # name, run, on the CPU, quick, paper
     ("01-rational", run_rational, True, [Rational(0, 12)], [Rational(seed, 250) for seed in range(5)]),
     ("01-proofs", run_proofs, True, [Proofs(0, 2)], [Proofs(0, 20)]),
@@ -247,6 +228,6 @@ _TABLE: list[tuple[str, Callable[[Any], Any], bool, list[Any], list[Any]]] = [  
     ("01-not-maso", run_not_maso, True, [NotMaso(0, 200, 17)], [NotMaso(seed, 2000, 17) for seed in range(3)]),
 ]
 EXPERIMENTS = [
-    Experiment(name, _on_cpu(run) if on_cpu else run, _grid(quick, paper), run.__module__)
-    for name, run, on_cpu, quick, paper in _TABLE
+    Experiment(name, on_cpu(run) if cpu else run, same_grid(quick, paper), run.__module__)
+    for name, run, cpu, quick, paper in _TABLE
 ]

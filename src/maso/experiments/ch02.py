@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
-from maso.experiments import Experiment, Verdict
+from maso.experiments import Experiment, Verdict, same_grid
 from maso.experiments.ch02_counts import Counts, Interval, interval, mean_counts, run_counts, slopes
 from maso.experiments.ch02_slices import Slices, run_slices
 from maso.experiments.ch02_toy import Film, Toy, run_film, run_toy
@@ -146,26 +145,21 @@ def _factor(log: Interval) -> str:
 # Grids ---------------------------------------------------------------------------------------------------------------
 
 
-def _grid(quick: list[Any], paper: list[Any]) -> Callable[[str], list[Any]]:
-    """The same cells for `paper` and `full`: everything here runs on a laptop."""
-    return lambda profile: quick if profile == "quick" else paper
-
-
 EXPERIMENTS = [
     Experiment(
         "02-toy",
         run_toy,
-        _grid(
+        same_grid(
             [Toy(seed, biases, 2000, (0, 1, 10)) for seed in range(2) for biases in ("zero", "uniform")],
             [Toy(seed, "zero") for seed in range(20)] + [Toy(seed, "uniform") for seed in range(10)],
         ),
         "maso.experiments.ch02_toy",
     ),
-    Experiment("02-film", run_film, _grid([Film(0, 2000, (0, 1, 5, 20))], [Film(0)]), "maso.experiments.ch02_toy"),
+    Experiment("02-film", run_film, same_grid([Film(0, 2000, (0, 1, 5, 20))], [Film(0)]), "maso.experiments.ch02_toy"),
     Experiment(
         "02-counts",
         run_counts,
-        _grid(
+        same_grid(
             [Counts(seed, (12, 24, 48), (1, 2, 3), 1000, (0, 5)) for seed in range(2)],
             [Counts(seed) for seed in range(10)],
         ),
@@ -174,7 +168,7 @@ EXPERIMENTS = [
     Experiment(
         "02-slices",
         run_slices,
-        _grid(
+        same_grid(
             [Slices(0, "small conv net", None, "digits", 3, 50)],
             [
                 Slices(0, "small conv net", None, epochs=3),

@@ -6,16 +6,14 @@ corners of the exact cells alone, never from the functions of `maso.power`.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
-from maso.experiments import Experiment, Verdict
+from maso.experiments import Experiment, Verdict, on_cpu, same_grid
 from maso.experiments.ch03_bends import Bends, Turning, run_bends, run_turning
 from maso.experiments.ch03_cells import Laguerre, OneDiagram, run_laguerre, run_one
 from maso.experiments.ch03_distance import PLACES, Distance, ImageDistance, run_distance, run_images
@@ -195,22 +193,6 @@ EPOCHS = (0, 1, 2, 5, 10, 20, 40, 80, 120)
 WIDTHS = (8, 16, 32, 64)
 
 
-def _on_cpu(run: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """The experiment on the processor, whatever the default device is: the networks are tiny."""
-
-    @functools.wraps(run)
-    def inner(config: Any) -> Any:
-        with torch.device("cpu"):
-            return run(config)
-
-    return inner
-
-
-def _grid(quick: list[Any], paper: list[Any]) -> Callable[[str], list[Any]]:
-    """The same cells for `paper` and `full`: everything here runs on a laptop."""
-    return lambda profile: quick if profile == "quick" else paper
-
-
 _TABLE: list[tuple[str, Callable[[Any], Any], list[Any], list[Any]]] = [  # name, run, quick, paper
     ("03-laguerre", run_laguerre, [Laguerre(0, 1000, 5)], [Laguerre(seed, 70_000, 60) for seed in range(5)]),
     ("03-one", run_one, [OneDiagram(0, 1000, 5)], [OneDiagram(seed, 40_000, 60) for seed in range(5)]),
@@ -235,5 +217,5 @@ _TABLE: list[tuple[str, Callable[[Any], Any], list[Any], list[Any]]] = [  # name
     ),
 ]
 EXPERIMENTS = [
-    Experiment(name, _on_cpu(run), _grid(quick, paper), run.__module__) for name, run, quick, paper in _TABLE
+    Experiment(name, on_cpu(run), same_grid(quick, paper), run.__module__) for name, run, quick, paper in _TABLE
 ]
