@@ -1,4 +1,4 @@
-"""The trained networks that chapters share: a recipe names one, `trained` gives it, from a file where it was made before.
+"""The trained networks that chapters share: a recipe names one, `trained` gives it, from its file if it has one.
 
 A recipe says all that the weights depend on, so two chapters that ask for the same network train it once.  The files
 are `_build/networks/<hash>.npz`, out of git; deleting them costs time, not results.
