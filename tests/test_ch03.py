@@ -137,12 +137,6 @@ def test_without_records_nothing_is_tested() -> None:
     assert [v.claim for v in ch03.verdicts({})] == ["03.1", "03.2", "03.3", "03.4", "03.5"]
 
 
-def test_interval_of_one_seed_has_no_sign() -> None:
-    assert ch03.interval([1.0]).sign == 0
-    assert ch03.interval([1.0, 1.1, 0.9]).sign == 1
-    assert ch03.interval([-1.0, -1.1, -0.9]).sign == -1
-
-
 def test_codebook_and_page_show_the_same_layer() -> None:
     W = torch.tensor([[1.5, 0.4], [-0.9, 1.3], [0.2, -1.4]], dtype=torch.float64)
     b = torch.tensor([0.3, 0.6, 0.9], dtype=torch.float64)

@@ -17,7 +17,15 @@ def conv(inputs: int, outputs: int, kernel: int = 3) -> int:
 
 
 @pytest.mark.parametrize(
-    "make", [networks.small_cnn, networks.dense_cnn, networks.large_cnn, networks.small_resnet, networks.large_resnet]
+    "make",
+    [
+        networks.small_cnn,
+        networks.dense_cnn,
+        networks.large_cnn,
+        networks.small_resnet,
+        networks.large_resnet,
+        networks.mlp,
+    ],
 )
 @pytest.mark.parametrize(("bn", "bias"), [(True, True), (False, False)])
 def test_shapes_and_switches(make, bn: bool, bias: bool) -> None:
@@ -54,6 +62,10 @@ def test_resnet_parameters(make: str, widths: tuple[int, int, int], blocks: int)
     weights += conv(b, c) + (2 * blocks - 1) * conv(c, c) + conv(b, c, 1) + c * 10
     model = getattr(networks, f"{make}_resnet")(bn=False, bias=False)
     assert parameters(model) == weights
+
+
+def test_mlp_parameters() -> None:
+    assert parameters(networks.mlp((1, 4, 4), 3, bn=False, bias=False, width=5)) == 16 * 5 + 5 * 5 + 5 * 3
 
 
 def test_building_a_network_leaves_it_in_training_mode_with_fresh_statistics() -> None:

@@ -10,6 +10,7 @@ Networks".
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -157,6 +158,22 @@ def large_resnet(
 ) -> nn.Sequential:
     """The papers' large ResNet: widths 32, 64, 128, twelve blocks each."""
     return resnet((32, 64, 128), 12, input_shape, classes, bn=bn, bias=bias)
+
+
+def mlp(
+    input_shape: Sequence[int] = (1, 28, 28), classes: int = 10, *, bn: bool = True, bias: bool = True, width: int = 128
+) -> nn.Sequential:
+    """Two fully connected hidden layers of `width` units, for scans over the width (no network of the papers); the rest
+    as in `small_cnn`."""
+    body = nn.Sequential(nn.Flatten())
+    inputs = math.prod(input_shape)
+    for _ in range(2):
+        body.append(nn.Linear(inputs, width, bias))
+        if bn:
+            body.append(nn.BatchNorm1d(width))
+        body.append(nn.ReLU())
+        inputs = width
+    return body.append(nn.Linear(width, classes, bias))
 
 
 def _conv(

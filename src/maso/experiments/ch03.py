@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from maso.experiments import Experiment, Verdict, on_cpu, same_grid
 from maso.experiments.ch03_bends import Bends, Turning, run_bends, run_turning
 from maso.experiments.ch03_cells import Laguerre, OneDiagram, run_laguerre, run_one
 from maso.experiments.ch03_distance import PLACES, Distance, ImageDistance, run_distance, run_images
+from maso.experiments.statistics import Interval, interval
 from maso.records import Record
 
 ANGLE = 1e-9
@@ -24,29 +24,6 @@ ANGLE = 1e-9
 LABELS = ("true", "permuted")
 
 # What the figures and the verdicts share -----------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Interval:
-    """Mean over seeds with its 95 % interval (Student); the interval of one seed is empty (NaN)."""
-
-    mean: float
-    low: float
-    high: float
-
-    @property
-    def sign(self) -> int:
-        """1 or −1 where the interval lies above or below 0, else 0."""
-        return (self.low > 0) - (self.high < 0)
-
-
-def interval(values: Sequence[float]) -> Interval:
-    """Mean and 95 % interval of one value per seed."""
-    from scipy.stats import t as student
-
-    n, mean = len(values), float(np.mean(values))
-    half = float(student.ppf(0.975, n - 1) * np.std(values, ddof=1) / math.sqrt(n)) if n > 1 else math.nan
-    return Interval(mean, mean - half, mean + half)
 
 
 def turning_ratios(records: Sequence[Record]) -> dict[int, Interval]:

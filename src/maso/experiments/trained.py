@@ -34,6 +34,7 @@ class Recipe:
         network: a function of `maso.networks` that takes (input_shape, classes, *, bn, bias).
         training: how; its seed also draws the initial weights, the order of the samples and permuted labels.
         bn, bias: as in `maso.networks`.
+        width: of the hidden layers, for the networks that have one (`mlp`); their own default where None.
         labels: "true", or "permuted" among the training samples.
         grey: one channel, the mean of the colours.
         samples: train on that many of the training images (all but the validation images where None).
@@ -51,6 +52,7 @@ class Recipe:
     samples: int | None = None
     shares: tuple[float, ...] = ()
     keep: tuple[int, ...] = ()
+    width: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +86,8 @@ def network(recipe: Recipe) -> nn.Module:
     with torch.random.fork_rng([]), torch.device("cpu"):
         torch.manual_seed(recipe.training.seed)
         make = getattr(networks, recipe.network)
-        return make(tuple(d.x.shape[1:]), len(CLASSES[recipe.dataset]), bn=recipe.bn, bias=recipe.bias)
+        width = {} if recipe.width is None else {"width": recipe.width}
+        return make(tuple(d.x.shape[1:]), len(CLASSES[recipe.dataset]), bn=recipe.bn, bias=recipe.bias, **width)
 
 
 def data(recipe: Recipe) -> Data:

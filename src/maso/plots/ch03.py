@@ -16,10 +16,11 @@ from matplotlib.patches import Circle, Polygon
 from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 from torch import nn
 
-from maso.experiments.ch03 import ANGLE, LABELS, Interval, interval
+from maso.experiments.ch03 import ANGLE, LABELS
 from maso.experiments.ch03_bends import corners, turns
 from maso.experiments.ch03_cells import Lift, tension
 from maso.experiments.ch03_hand import all_codes
+from maso.experiments.statistics import Interval, interval
 from maso.partition import Partition, Plane, partition
 from maso.plots import PALETTE
 from maso.power import power_diagram
