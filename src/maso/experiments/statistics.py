@@ -1,4 +1,4 @@
-"""Statistics that chapters share: a mean over seeds with its interval."""
+"""Statistics that chapters share: means over seeds with their intervals, separation, modes, ranks."""
 
 from __future__ import annotations
 
@@ -30,3 +30,29 @@ def interval(values: Sequence[float]) -> Interval:
     n, mean = len(values), float(np.mean(values))
     half = float(student.ppf(0.975, n - 1) * np.std(values, ddof=1) / math.sqrt(n)) if n > 1 else math.nan
     return Interval(mean, mean - half, mean + half)
+
+
+def auc(positive: np.ndarray, negative: np.ndarray) -> float:
+    """Chance that a positive value exceeds a negative one, ties counting half: the area under the ROC curve."""
+    from scipy.stats import rankdata
+
+    ranks = rankdata(np.concatenate([positive, negative]))[: len(positive)]
+    return float((ranks.mean() - (len(positive) + 1) / 2) / len(negative))
+
+
+def dip(values: np.ndarray) -> tuple[float, float]:
+    """Hartigan's dip of the values, and the probability of a larger one if they had a single mode."""
+    from diptest import diptest
+
+    found, p = diptest(np.asarray(values, dtype=np.float64))
+    return float(found), float(p)
+
+
+def rank_correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Spearman's rank correlation of each row of a with that of b, (N, D), (N, D) → (N,); 0 for constant rows."""
+    from scipy.stats import rankdata
+
+    ranks = [rankdata(rows, axis=1) for rows in (a, b)]
+    a, b = (r - r.mean(1, keepdims=True) for r in ranks)
+    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    return (a * b).sum(1) / np.where(norms > 0, norms, 1)
