@@ -1,9 +1,13 @@
+import sys
+
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
-from zoo import ALL, Apply
+from zoo import ALL, KINKS, Apply
 
-from maso import MasoError, affine_map, codes, vq_distance
+from maso import MasoError, affine_map, codes, neighbours, vq_distance
 
 DOUBLE = torch.float64
 
@@ -35,21 +39,69 @@ def test_equal_codes_mean_equal_affine_maps(name):
         torch.testing.assert_close(found.b[0], found.b[1], rtol=1e-10, atol=1e-10)
 
 
-def test_vq_distance_is_the_share_of_differing_pieces():
-    model = nn.Sequential(nn.Linear(3, 7), nn.Hardtanh(), nn.Linear(7, 6), nn.Unflatten(1, (1, 6)), nn.MaxPool1d(3))
-    x, y = torch.randn(5, 3), torch.randn(4, 3)
-    found, of_x, of_y = vq_distance(model, x, y), codes(model, x), codes(model, y)
-    for path, d in found.items():
-        brute = (of_x[path].flatten(1)[:, None] != of_y[path].flatten(1)[None]).float().mean(2)
-        torch.testing.assert_close(d, brute)
+def brute(model, x, y):
+    """Number of differing units, counted one by one."""
+    of_x, of_y = codes(model, x), codes(model, y)
+    return {path: (a.flatten(1)[:, None] != of_y[path].flatten(1)[None]).sum(2) for path, a in of_x.items()}
 
 
-def test_vq_distance_is_a_metric_on_codes():
-    model, x = nn.Sequential(nn.Linear(2, 6), nn.ReLU()), torch.randn(12, 2)
-    d, code = vq_distance(model, x, x)["1"], codes(model, x)["1"]
-    torch.testing.assert_close(d, d.T)
-    assert (d[:, :, None] <= d[:, None, :] + d.T[None] + 1e-6).all()
-    assert torch.equal(d == 0, (code[:, None] == code[None]).all(2))
+@pytest.mark.parametrize("name", KINKS)
+def test_vq_distance_is_the_share_of_differing_pieces(name):
+    make, shape = ALL[name]
+    model, x, y = make().eval(), torch.randn(5, *shape), torch.randn(41, *shape)
+    found = vq_distance(model, x, y)
+    for path, count in brute(model, x, y).items():
+        units = codes(model, x)[path][0].numel()
+        assert found[path].dtype == torch.float32
+        torch.testing.assert_close(found[path] * units, count.float())
+
+
+@pytest.mark.parametrize("pieces", [1, 2, 3, 4, 5, 8, 16, 200, 256])
+def test_windows_of_any_size_are_compared_exactly(pieces):
+    model = nn.Sequential(nn.Unflatten(1, (1, 3 * pieces)), nn.MaxPool1d(pieces))
+    x, y = torch.randn(7, 3 * pieces), torch.randn(40, 3 * pieces)
+    (d,), (count,) = vq_distance(model, x, y).values(), brute(model, x, y).values()
+    assert torch.equal((d * 3).round().long(), count)
+
+
+def random_network(rng_seed, width, kind):
+    """A network with gates of two or three pieces and with windows of three entries, in double precision."""
+    torch.manual_seed(rng_seed)
+    gate = {"relu": nn.ReLU(), "leaky": nn.LeakyReLU(0.1), "hardtanh": nn.Hardtanh(-0.5, 0.5)}[kind]
+    layers = [nn.Linear(2, 3 * width), gate, nn.Unflatten(1, (1, 3 * width)), nn.MaxPool1d(3), nn.Flatten()]
+    return nn.Sequential(*layers, nn.Linear(width, width), nn.ReLU()).double()
+
+
+@given(st.integers(0, 2**31), st.integers(1, 9), st.sampled_from(["relu", "leaky", "hardtanh"]), st.integers(0, 2**31))
+def test_vq_distance_is_a_metric_on_codes_and_zero_in_one_cell_only(weights, width, kind, points):
+    model = random_network(weights, width, kind)
+    x = torch.randn(12, 2, generator=torch.Generator().manual_seed(points), dtype=DOUBLE)
+    x = torch.cat([x, x[:4], x[:4] + 1e-3])  # some in one cell
+    distance, code = vq_distance(model, x, x), codes(model, x)
+    everywhere = torch.ones(len(x), len(x), dtype=torch.bool)
+    for path, d in distance.items():
+        n = (d * code[path][0].numel()).round().long()
+        assert torch.equal(n, n.T)
+        assert (n[:, :, None] <= n[:, None, :] + n.T[None]).all()
+        equal = (code[path].flatten(1)[:, None] == code[path].flatten(1)[None]).all(2)
+        assert torch.equal(d == 0, equal)
+        everywhere &= equal
+    am = affine_map(model, x)
+    for i, j in everywhere.nonzero().tolist():
+        torch.testing.assert_close(am.A[i], am.A[j], rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(am.b[i], am.b[j], rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("k", [1, 5, 90])
+def test_neighbours_are_those_of_the_whole_table_and_ties_go_to_the_lower_index(monkeypatch, k):
+    monkeypatch.setattr(sys.modules["maso.codes"], "_BLOCK", 32)
+    model, x, y = random_network(3, 4, "relu"), torch.randn(20, 2, dtype=DOUBLE), torch.randn(90, 2, dtype=DOUBLE)
+    found, table = neighbours(model, x, y, k), brute(model, x, y)
+    for path, count in table.items():
+        order = (count * len(y) + torch.arange(len(y))).sort(1).values[:, :k]
+        assert torch.equal(found[path].index, order % len(y))
+        units = codes(model, x)[path][0].numel()
+        assert torch.equal(found[path].distance, (order // len(y)) / units)
 
 
 def test_a_layer_used_twice_appears_twice():
@@ -61,3 +113,11 @@ def test_a_layer_used_twice_appears_twice():
 def test_inputs_of_different_shapes_are_refused():
     with pytest.raises(MasoError, match="samples of shape"):
         vq_distance(nn.ReLU(), torch.zeros(1, 2), torch.zeros(1, 3))
+    with pytest.raises(MasoError, match="samples of shape"):
+        neighbours(nn.ReLU(), torch.zeros(1, 2), torch.zeros(1, 3), 1)
+
+
+@pytest.mark.parametrize("k", [0, 4])
+def test_a_number_of_neighbours_that_there_is_not_is_refused(k):
+    with pytest.raises(MasoError, match="expected 1 ≤ k ≤ 3"):
+        neighbours(nn.ReLU(), torch.zeros(1, 2), torch.zeros(3, 2), k)

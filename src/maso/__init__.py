@@ -5,7 +5,7 @@
 
 from maso import exact
 from maso.affine import AffineMap, Factor, affine_map, closed_form, compose
-from maso.codes import codes, vq_distance
+from maso.codes import Neighbours, codes, neighbours, vq_distance
 from maso.errors import MasoError, NotPiecewiseAffine
 from maso.graph import Graph
 from maso.layers import from_layer
@@ -24,6 +24,7 @@ __all__ = [
     "Factor",
     "Graph",
     "MasoError",
+    "Neighbours",
     "NotPiecewiseAffine",
     "Partition",
     "Plane",
@@ -37,6 +38,7 @@ __all__ = [
     "estimate_regions",
     "exact",
     "from_layer",
+    "neighbours",
     "partition",
     "power_diagram",
     "trace",
