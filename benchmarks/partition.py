@@ -25,7 +25,6 @@ import subprocess
 import sys
 import time
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -33,6 +32,7 @@ from torch import Tensor, nn
 
 import maso
 from maso.datasets import import_torchvision
+from maso.experiments import ch02_clipping
 from maso.networks import small_cnn
 from maso.partition import Plane, partition
 
@@ -80,10 +80,7 @@ def measure(name: str, way: str, points: int, repeats: int) -> dict[str, Any]:
         elif way == "floor":
             _multiply_out(model, plane.points(torch.zeros(1, 2)), points)
         elif way == "clipping":
-            sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-            import partition_reference
-
-            row["regions"] = len(partition_reference.partition(model, plane.origin, plane.u, plane.v, plane.bounds))
+            row["regions"] = len(ch02_clipping.partition(model, plane.origin, plane.u, plane.v, plane.bounds))
         else:
             n = max(2, round(points**0.5))
             s, t = torch.linspace(s0, s1, n), torch.linspace(t0, t1, n)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from partition_networks import dense_layers
 from torch import nn
 
 import maso
 from maso import MASO, MasoError
+from maso.experiments.ch02_random_networks import dense_layers
 from maso.partition import Plane, partition
 from maso.power import bends, boundary_distance, power_diagram
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Generic, TypeVar
@@ -103,6 +103,16 @@ def nodes_in(value: Any) -> Iterator[Node]:
             yield from nodes_in(v)
     elif isinstance(value, dict):
         yield from nodes_in(list(value.values()))
+
+
+def ancestors(nodes: Iterable[Any], inputs: Callable[[Any], Iterable[Any]]) -> set[Any]:
+    """Nodes and all that their values depend on, given the inputs of one node."""
+    known, todo = set(nodes), list(nodes)
+    while todo:
+        new = set(inputs(todo.pop())) - known
+        known |= new
+        todo += new
+    return known
 
 
 def _zero(value: Any) -> Any:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from maso import operators
 from maso.errors import MasoError, NotPiecewiseAffine
-from maso.graph import BATCH, Graph, Node, nodes_in
+from maso.graph import BATCH, Graph, Node, ancestors, nodes_in
 
 _TRACED = 127  # samples in the example that is exported: a number that no layer has by accident
 _SIZED = {"view", "reshape", "_unsafe_view", "expand", "zeros", "ones", "full"}
@@ -170,7 +170,7 @@ class _Builder:
                 "outputs; expected one tensor in, one tensor out: wrap it in a module that returns the tensor you mean."
             )
         returned = next(fx for fx in fx_nodes if fx.op == "output").args[0][0]
-        needed = _ancestors(returned)
+        needed = ancestors([returned], lambda fx: fx.all_input_nodes)
         self.refuse_known([fx for fx in fx_nodes if fx in needed], set(signature.user_inputs))
         nodes: list[Node] = []
         for fx in fx_nodes:
@@ -344,16 +344,6 @@ def _nothing() -> None:
 def _plain(fx: torch.fx.Node) -> Callable:
     """The operator of a node; an in-place one becomes the plain one of the same name."""
     return getattr(torch.ops.aten, _op_name(fx)) if _in_place(fx) else fx.target  # type: ignore[return-value]
-
-
-def _ancestors(fx: torch.fx.Node) -> set[torch.fx.Node]:
-    found, todo = {fx}, [fx]
-    while todo:
-        for n in todo.pop().all_input_nodes:
-            if n not in found:
-                found.add(n)
-                todo.append(n)
-    return found
 
 
 def _dynamic(value: Any) -> bool:

@@ -29,6 +29,7 @@ import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
 
+from maso.experiments.statistics import interval
 from maso.records import Record
 from maso.spline import MASO
 
@@ -173,8 +174,6 @@ class Slope:
 
 def slopes(records: Sequence[Record]) -> list[Slope]:
     """One least-squares slope per seed; mean and interval over seeds. With one seed the interval is empty (NaN)."""
-    from scipy.stats import t as student
-
     series: dict[tuple[int, str, str], list[float]] = {}
     for record in records:
         groups: dict[tuple[int, str, str], list[tuple[float, float]]] = {}
@@ -185,8 +184,6 @@ def slopes(records: Sequence[Record]) -> list[Slope]:
             series.setdefault(key, []).append(statistics.linear_regression(*zip(*points, strict=True)).slope)
     found = []
     for (dimension, target, method), values in series.items():
-        mean, n = statistics.fmean(values), len(values)
-        half = student.ppf(0.975, n - 1) * statistics.stdev(values) / math.sqrt(n) if n > 1 else math.nan
-        theory = -TARGETS[target][1] / dimension
-        found.append(Slope(dimension, target, method, mean, mean - half, mean + half, theory, n))
+        over, theory = interval(values), -TARGETS[target][1] / dimension
+        found.append(Slope(dimension, target, method, over.mean, over.low, over.high, theory, len(values)))
     return found

@@ -1,7 +1,8 @@
 """Chapter 02, toy partitions: what do the cells look like, and how many are there?
 
-Four experiments on exact partitions: the authors' toy net over its epochs (`ch02_toy`), the same as an animation,
-counts at equal numbers of neurons (`ch02_counts`), and slices of image classifiers (`ch02_slices`).
+Five experiments on exact partitions: the authors' toy net over its epochs (`ch02_toy`), the same as an animation,
+counts at equal numbers of neurons (`ch02_counts`), slices of image classifiers (`ch02_slices`), and the engine itself
+against another algorithm on random networks (`ch02_random`).
 """
 
 from __future__ import annotations
@@ -9,10 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from maso.experiments import Experiment, Verdict, same_grid
-from maso.experiments.ch02_counts import Counts, Interval, interval, mean_counts, run_counts, slopes
+from maso.experiments import Experiment, Verdict, on_cpu, same_grid
+from maso.experiments.ch02_counts import Counts, mean_counts, run_counts, slopes
+from maso.experiments.ch02_random import Random, run_random
 from maso.experiments.ch02_slices import Slices, run_slices
 from maso.experiments.ch02_toy import Film, Toy, run_film, run_toy
+from maso.experiments.statistics import Interval, interval
 from maso.records import Record
 
 # What the criteria of the claims ask for; fixed before the first recorded run.
@@ -177,5 +180,11 @@ EXPERIMENTS = [
             ],
         ),
         "maso.experiments.ch02_slices",
+    ),
+    Experiment(
+        "02-random-networks",
+        on_cpu(run_random),
+        same_grid([Random(0, 20)], [Random(seed) for seed in range(40)]),
+        "maso.experiments.ch02_random",
     ),
 ]

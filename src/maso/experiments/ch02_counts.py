@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from maso.experiments.ch02_toy import LEARNING_RATE, network, split, window
+from maso.experiments.statistics import Interval, interval
 from maso.partition import partition
 from maso.records import Record
 from maso.training import Training, accuracy, fit
@@ -52,25 +53,6 @@ def run_counts(config: Counts) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
             right = accuracy(model, x_test, y_test)
             rows.append({"depth": depth, "neurons": neurons, "accuracy": right, "regions": found})
     return {"counts": rows}, {}
-
-
-@dataclass(frozen=True)
-class Interval:
-    """Mean over seeds and its 95 % interval (Student); NaN ends for a single seed."""
-
-    mean: float
-    low: float
-    high: float
-    n: int
-
-
-def interval(values: Sequence[float]) -> Interval:
-    """Mean of independent values and its 95 % interval."""
-    from scipy.stats import t as student
-
-    mean, n = statistics.fmean(values), len(values)
-    half = student.ppf(0.975, n - 1) * statistics.stdev(values) / math.sqrt(n) if n > 1 else math.nan
-    return Interval(mean, mean - half, mean + half, n)
 
 
 def slopes(records: Sequence[Record], epoch: int) -> dict[int, Interval]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from maso.errors import MasoError
-from maso.graph import Graph, Node
+from maso.graph import Graph, Node, ancestors
 from maso.partition.forward import Snapshot
 from maso.tracing import trace
 
@@ -29,7 +29,7 @@ def read_network(model: nn.Module, example: Tensor, layers: Sequence[str] | None
         if unknown or not layers:
             raise MasoError(f"partition: no layer {unknown or 'named'}; the layers are {list(graph.kinks)}.")
         wanted = [graph.kinks[layer] for layer in layers]
-        needed = _ancestors(wanted)
+        needed = ancestors(wanted, lambda n: n.inputs)
         missing = [path for path, node in graph.kinks.items() if node in needed and node not in wanted]
         if missing:
             raise MasoError(
@@ -42,15 +42,5 @@ def read_network(model: nn.Module, example: Tensor, layers: Sequence[str] | None
 
 def up_to(graph: Graph, node: Node) -> Graph:
     """The graph as far as one tensor."""
-    needed = _ancestors([node])
+    needed = ancestors([node], lambda n: n.inputs)
     return graph.part(graph.input, [n for n in graph.nodes if n in needed])
-
-
-def _ancestors(nodes: list[Node]) -> set[Node]:
-    found, todo = set(nodes), list(nodes)
-    while todo:
-        for n in todo.pop().inputs:
-            if n not in found:
-                found.add(n)
-                todo.append(n)
-    return found

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import html
 import io
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,16 @@ def write(fig: Figure, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(render(fig, path.suffix[1:]))
     plt.close(fig)
+
+
+def costs(results: Mapping[str, Sequence[Record]]) -> str:
+    """Runs and time of each experiment with the device it ran on, as a Markdown table."""
+    lines = ["| experiment | runs | time in all | device |", "|---|--:|--:|---|"]
+    for name, records in results.items():
+        seconds = sum(record.provenance["seconds"] for record in records)
+        devices = sorted({record.provenance["device_name"] for record in records})
+        lines.append(f"| {name} | {len(records)} | {seconds:,.0f} s | {', '.join(devices)} |")
+    return "\n".join(lines)
 
 
 def provenance_text(*records: Record) -> str:

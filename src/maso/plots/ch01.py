@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -96,16 +96,6 @@ def refusals(records: Sequence[Record]) -> str:
     said = records[0].metrics["refused as"]
     lines = ["| network | refused because of the operator |", "|---|---|"]
     lines += [f"| {name} | {f'`{operator}`' if operator else 'not refused'} |" for name, operator in said.items()]
-    return "\n".join(lines)
-
-
-def costs(results: Mapping[str, Sequence[Record]]) -> str:
-    """Runs and time of each experiment with the device it ran on, as a Markdown table."""
-    lines = ["| experiment | runs | time in all | device |", "|---|--:|--:|---|"]
-    for name, records in results.items():
-        seconds = sum(record.provenance["seconds"] for record in records)
-        devices = sorted({record.provenance["device_name"] for record in records})
-        lines.append(f"| {name} | {len(records)} | {seconds:,.0f} s | {', '.join(devices)} |")
     return "\n".join(lines)
 
 

@@ -6,7 +6,7 @@ The cells of the toy net have one colour in all figures: the hue is the code of 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -20,11 +20,12 @@ from torch import Tensor, nn
 
 from maso import datasets
 from maso.experiments import ch02_slices as slices
-from maso.experiments.ch02 import arm, ratios
-from maso.experiments.ch02_counts import interval, mean_counts
+from maso.experiments.ch02 import arm
+from maso.experiments.ch02_counts import mean_counts
 from maso.experiments.ch02_counts import slopes as count_slopes
 from maso.experiments.ch02_geometry import met_by_grid
 from maso.experiments.ch02_toy import FIRST, SECOND, WINDOW, restored, split, window
+from maso.experiments.statistics import interval
 from maso.partition import Partition, Plane, partition
 from maso.plots import PALETTE
 from maso.records import Record
@@ -334,69 +335,3 @@ def _mark_images(ax: Axes, plane: Plane, images: np.ndarray) -> None:
         if s0 <= s <= s1 and t0 <= t <= t1:
             ax.plot(s, t, "o", color="white", mec="black", ms=9)
             ax.text(s, t, str(k + 1), ha="center", va="center_baseline", fontsize=7)
-
-
-def convexity_table(toy: Sequence[Record]) -> str:
-    """Cells, parts, cells that are not convex and the largest defect by kind of cell, over all networks (Markdown)."""
-    nets = arm(toy, "zero")
-    lines = [
-        "| cells of | codes | connected parts | not convex | largest convexity defect |",
-        "|---|--:|--:|--:|--:|",
-    ]
-    for name in ("layer 1", "layer 2", "joint"):
-        rows = [row for net in nets for row in net.metrics["convexity"] if row["cells of"] == name]
-        sets, parts, bent = (sum(row[key] for row in rows) for key in ("sets", "parts", "not convex"))
-        lines.append(f"| {name} | {sets:,} | {parts:,} | {bent:,} | {max(row['largest defect'] for row in rows):.2g} |")
-    return "\n".join(lines)
-
-
-def slice_table(records: Sequence[Record]) -> str:
-    """The slices' networks with their units, accuracy, windows, counts and times, as a Markdown table."""
-    lines = [
-        "| network | units | test accuracy | window | side | cells | CPU time | whole plane |",
-        "|---|--:|--:|---|--:|--:|--:|--:|",
-    ]
-    for record in records:
-        m, bounds = record.metrics, record.arrays["bounds"]
-        for row, window_bounds in zip(m["windows"], bounds, strict=True):
-            low, high = (_rounded(m["whole plane"][key]) for key in ("low", "high"))
-            about = f"{row['regions']:,}" if row["window"] == "whole" else f"{low} to {high}"
-            lines.append(
-                f"| {record.config['network']} | {m['units']:,} | {m['accuracy']:.1%} | {row['window']} | "
-                f"{window_bounds[1] - window_bounds[0]:.2g} | {row['regions']:,} | {row['cpu_seconds']:.1f} s | "
-                f"{about} |"
-            )
-    return "\n".join(lines)
-
-
-def _rounded(count: float) -> str:
-    """Two figures, in words from a million on."""
-    rounded = float(f"{count:.2g}")
-    for size, word in ((1e9, "billion"), (1e6, "million")):
-        if rounded >= size:
-            return f"{rounded / size:g} {word}"
-    return f"{rounded:,.0f}"
-
-
-def costs(results: Mapping[str, Sequence[Record]]) -> str:
-    """Runs and time of each experiment with the device it ran on, as a Markdown table."""
-    lines = ["| experiment | runs | time in all | device |", "|---|--:|--:|---|"]
-    for name, records in results.items():
-        seconds = sum(record.provenance["seconds"] for record in records)
-        devices = sorted({record.provenance["device_name"] for record in records})
-        lines.append(f"| {name} | {len(records)} | {seconds:,.0f} s | {', '.join(devices)} |")
-    return "\n".join(lines)
-
-
-def near_ratio(toy: Sequence[Record]) -> str:
-    """The ratio of densities in both arms, before and after training, in words."""
-    parts = []
-    for biases in ("uniform", "zero"):
-        before, after = (interval(ratios(arm(toy, biases), place)) for place in (0, -1))
-        parts.append(
-            f"{biases} initial biases: "
-            + " → ".join(
-                f"{math.exp(i.mean):.2f} [{math.exp(i.low):.2f}, {math.exp(i.high):.2f}]" for i in (before, after)
-            )
-        )
-    return "Density near the data over density elsewhere, before → after training: " + "; ".join(parts) + "."

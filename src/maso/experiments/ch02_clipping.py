@@ -2,16 +2,15 @@
 
 Every number of a tensor is, on the current polygon, an affine function of the two coordinates: a tensor is an array
 (n, 3) of their coefficients.  A network is taken apart into its own modules; affine modules multiply that array by a
-matrix written out here, a gate clips the polygon unit by unit, a maximum entry by entry.  Nothing of the code under
-test is used.  `number=float` computes in float64, `number=Fraction` in rationals: floats are rationals, so that the
-answer is the exact one for the given weights.
+matrix written out here, a gate clips the polygon unit by unit, a maximum entry by entry.  Nothing of `maso.partition`
+is used.  `number=float` computes in float64, `number=Fraction` in rationals: floats are rationals, so that the answer
+is the exact one for the given weights.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -22,9 +21,13 @@ from torch.nn import functional as F
 Polygon = list[tuple[Any, Any]]
 Code = tuple[int, ...]
 Cell = tuple[Polygon, Code, np.ndarray, tuple[int, ...]]  # polygon, code, tensor (n, 3), its shape
+PADDING = -1
+"""Stands in a window for a place outside the input."""
 
 
 class Abs(nn.Module):
+    """|x| of every number."""
+
     def forward(self, x: Tensor) -> Tensor:
         return x.abs()
 
@@ -37,6 +40,8 @@ class SignWhere(nn.Module):
 
 
 class Residual(nn.Module):
+    """The sum of a body and a skip connection."""
+
     def __init__(self, body: nn.Module, skip: nn.Module) -> None:
         super().__init__()
         self.body, self.skip = body, skip
@@ -46,6 +51,8 @@ class Residual(nn.Module):
 
 
 class Concat(nn.Module):
+    """Branches one after the other along the channels."""
+
     def __init__(self, *branches: nn.Module) -> None:
         super().__init__()
         self.branches = nn.ModuleList(branches)
@@ -94,7 +101,18 @@ class Loop(nn.Module):
 def partition(
     model: nn.Module, origin: Tensor, u: Tensor, v: Tensor, bounds: Any, number: Callable = float
 ) -> list[tuple[Polygon, Code, np.ndarray]]:
-    """All cells: polygon, code, and the output as coefficients of (s, t, 1), (K, 3)."""
+    """All cells of a network in the window `bounds` of the plane origin + s u + t v.
+
+    Args:
+        model: a composition of the modules of this file and of PyTorch's, in eval mode.
+        origin, u, v: in the shape of one input.
+        bounds: (s_min, s_max, t_min, t_max).
+        number: `float`, or `Fraction` for the exact answer.
+
+    Returns:
+        For every cell its polygon, its code (the pieces of gates and the places of winners in their windows, in the
+        order of evaluation) and the output as coefficients of (s, t, 1): (K, 3).
+    """
     s0, s1, t0, t1 = (number(b) for b in bounds)
     start = np.stack([_numbers(a.double().flatten().numpy(), number) for a in (u, v, origin)], 1)
     box = [(s0, t0), (s1, t0), (s1, t1), (s0, t1)]
@@ -103,6 +121,7 @@ def partition(
 
 
 def area(polygon: Polygon) -> Any:
+    """Area of a polygon whose corners run counter-clockwise."""
     following = polygon[1:] + polygon[:1]
     return sum(p[0] * q[1] - q[0] * p[1] for p, q in zip(polygon, following, strict=True)) / 2
 
@@ -172,6 +191,8 @@ def _matrix(m: nn.Module, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarra
         bias = torch.zeros(m.out_channels) if m.bias is None else m.bias.detach().double()
         offset = bias[:, None, None].expand(y.shape[1:]).flatten()
     elif isinstance(m, nn.BatchNorm2d):
+        assert m.running_mean is not None
+        assert m.running_var is not None
         scale = (m.weight / torch.sqrt(m.running_var + m.eps)).detach().double()
         y = units * scale[:, None, None]
         offset = (m.bias - m.running_mean * scale).detach()[:, None, None].expand(shape).flatten()
@@ -263,21 +284,23 @@ def _maximum(
     zero = number(0)
     parts: list[tuple[Polygon, Code]] = [(polygon, ())]
     for window in windows:
+        inside = [(place, entry) for place, entry in enumerate(window) if entry != PADDING]
         following = []
         for p, winners in parts:
-            for place, entry in enumerate(window):
+            for place, entry in inside:
                 rest = p
-                for other_place, other in enumerate(window):
+                for other_place, other in inside:
                     if other == entry or not rest:
                         continue
                     f = (x[entry] - x[other]) * sign
                     # it must beat earlier entries strictly, and later ones at least equal
                     rest = _clip(rest, f, zero)[1] if other_place < place else _clip(rest, -f, zero)[0]
                 if rest:
-                    following.append((rest, (*winners, entry)))
+                    following.append((rest, (*winners, place)))
         parts = following
     for p, winners in parts:
-        yield p, code + winners, x[list(winners)].copy()
+        chosen = [window[place] for window, place in zip(windows, winners, strict=True)]
+        yield p, code + winners, x[chosen].copy()
 
 
 def _windows(m: nn.MaxPool2d, shape: tuple[int, ...]) -> tuple[list, tuple[int, ...]]:
@@ -290,8 +313,9 @@ def _windows(m: nn.MaxPool2d, shape: tuple[int, ...]) -> tuple[list, tuple[int, 
     windows = []
     for c, i, j in itertools.product(*map(range, out)):
         places = [(i * sh - ph + a * dh, j * sw - pw + b * dw) for a in range(kh) for b in range(kw)]
-        inside = [(y, x) for y, x in places if 0 <= y < height and 0 <= x < width]
-        windows.append([(c * height + y) * width + x for y, x in inside])
+        inside = [0 <= y < height and 0 <= x < width for y, x in places]
+        entries = [(c * height + y) * width + x for y, x in places]
+        windows.append([entry if kept else PADDING for entry, kept in zip(entries, inside, strict=True)])
     return windows, tuple(out)
 
 
@@ -311,6 +335,3 @@ def _loop(m: Loop, cell: Cell, number: Callable) -> Iterator[Cell]:
         cells = following
     for p, c, h in cells:
         yield p, c, h, (m.hidden,)
-
-
-__all__ = ["Abs", "Concat", "Fraction", "Larger", "Loop", "Maxout", "Residual", "SignWhere", "area", "partition"]

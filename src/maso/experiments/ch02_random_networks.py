@@ -1,4 +1,4 @@
-"""Random networks of all kinds for the tests of partitions: seed → (network, window)."""
+"""Random networks of all kinds, to try partitions on: seed → (network, window)."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from itertools import pairwise
 
 import numpy as np
 import torch
-from partition_reference import Abs, Concat, Larger, Loop, Maxout, Residual, SignWhere
 from torch import nn
 
+from maso.experiments.ch02_clipping import Abs, Concat, Larger, Loop, Maxout, Residual, SignWhere
 from maso.partition import Plane
 
 Rng = np.random.Generator
@@ -45,6 +45,7 @@ def degenerate(seed: int) -> tuple[nn.Module, Plane]:
             p.copy_(torch.as_tensor(values, dtype=torch.float64).reshape(p.shape))
         for m in model.modules():
             if isinstance(m, (nn.Linear, nn.Conv2d)):
+                assert m.bias is not None
                 m.bias.mul_(float(biased))
                 if m.weight.shape[0] >= 4 and rng.random() < 0.6:
                     factor = float(rng.choice([1, -1, 2]))
@@ -53,6 +54,8 @@ def degenerate(seed: int) -> tuple[nn.Module, Plane]:
                 m.bias_ih.mul_(float(biased))
                 m.bias_hh.mul_(float(biased))
             elif isinstance(m, nn.BatchNorm2d):
+                assert m.running_mean is not None
+                assert m.running_var is not None
                 m.running_mean.zero_()
                 m.running_var.fill_(1.0)
                 m.eps = 0.0
@@ -64,12 +67,13 @@ def degenerate(seed: int) -> tuple[nn.Module, Plane]:
     if shape == (2,):
         return model, Plane.square().window(*bounds)
     x = torch.as_tensor(rng.integers(-2, 3, (3, *shape)), dtype=torch.float64)
-    half = tuple(b / 2 for b in bounds)
-    return model, Plane(x[0] * int(rng.integers(2)), x[1], x[2] + 3 * torch.eye(shape[-1]), half)
+    plane = Plane(x[0] * int(rng.integers(2)), x[1], x[2] + 3 * torch.eye(shape[-1]))
+    return model, plane.window(*[b / 2 for b in bounds])
 
 
 def _linear(inputs: int, outputs: int) -> nn.Linear:
     layer = nn.Linear(inputs, outputs)
+    assert layer.bias is not None
     nn.init.normal_(layer.weight, 0, (2 / inputs) ** 0.5)
     nn.init.uniform_(layer.bias, -1, 1)
     return layer
@@ -129,6 +133,8 @@ def _conv(rng: Rng, size: int) -> tuple[nn.Sequential, tuple[int, ...]]:
         ]
         if rng.random() < 0.5:
             norm = nn.BatchNorm2d(2)
+            assert norm.running_mean is not None
+            assert norm.running_var is not None
             nn.init.uniform_(norm.running_mean, -0.5, 0.5)
             nn.init.uniform_(norm.running_var, 0.5, 2)
             layers.append(norm)

@@ -1,0 +1,228 @@
+"""Partitions of random networks of all kinds against recursive clipping, which shares no code with `maso.partition`.
+
+Half of the networks have random weights, half small dyadic ones, with arrangements that are anything but general
+(`ch02_random_networks`).  The second half is compared with cells in exact rationals where there are few of them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import maso
+from maso.errors import MasoError
+from maso.experiments import ch02_clipping as clipping
+from maso.experiments.ch02_random_networks import degenerate, generic
+from maso.graph import Forward, Node, entries
+from maso.operators import Selection
+from maso.partition import Partition, Plane, partition
+
+FIRST = 1_000_000
+"""Where the seeds of the networks begin: none of them is among those that the tests try."""
+RATIONAL = 40
+"""Dyadic networks with at most so many regions are compared in rationals."""
+AREA, MAP = 1e-9, 1e-10
+"""Largest errors: of areas relative to the window's, of outputs relative to the largest output (to 1 below 1)."""
+
+
+@dataclass(frozen=True)
+class Random:
+    """A block of random networks, half of them with random and half with small dyadic weights."""
+
+    seed: int
+    networks: int = 250
+
+
+def run_random(config: Random) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Partition every network of the block twice, by `maso.partition` and by clipping, and compare all regions."""
+    networks, regions, wrong = Counter[str](), Counter[str](), Counter[str]()
+    alarms: list[dict[str, Any]] = []
+    mismatches: list[dict[str, Any]] = []
+    worst = dict.fromkeys(("area", "sum of areas", "map", "network"), 0.0)
+    rational = unsure = 0
+    for i in range(config.networks):
+        make, seed = (generic, degenerate)[i % 2], FIRST + config.seed * config.networks + i
+        model, plane = make(seed)
+        try:
+            p = partition(model, plane)
+        except MasoError as error:
+            alarms.append({"weights": make.__name__, "seed": seed, "message": str(error)})
+            continue
+        exact = make is degenerate and len(p) <= RATIONAL
+        cells = clipping.partition(
+            model, plane.origin, plane.u, plane.v, plane.bounds, number=Fraction if exact else float
+        )
+        found = compare(p, model, cells, np.random.default_rng(seed))
+        kinds = kinds_of(model, p, make.__name__)
+        networks.update(kinds)
+        regions.update(dict.fromkeys(kinds, len(p)))
+        if found.wrong:
+            wrong.update(kinds)
+            mismatches.append({"weights": make.__name__, "seed": seed, "rational": exact, "what": found.wrong})
+        worst = {name: max(value, found.errors.get(name, 0.0)) for name, value in worst.items()}
+        rational += exact
+        unsure += found.unsure
+    return {
+        "kinds": {
+            kind: {"networks": networks[kind], "regions": regions[kind], "mismatches": wrong[kind]}
+            for kind in sorted(networks)
+        },
+        "alarms": alarms,
+        "mismatches": mismatches,
+        "worst": worst,
+        "rational": rational,
+        "regions at rounding": unsure,
+    }, {}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What differs between a partition and the reference's cells.
+
+    Attributes:
+        wrong: one line for everything that differs; empty where they agree.
+        errors: by name, the largest errors.
+        unsure: regions whose code at the centre is within rounding of another, and is not compared.
+    """
+
+    wrong: list[str]
+    errors: dict[str, float]
+    unsure: int
+
+
+def compare(p: Partition, model: nn.Module, cells: list, rng: np.random.Generator) -> Comparison:
+    """Compare every region of a partition with the reference's cell at the same place.
+
+    Args:
+        p: the partition of `model`.
+        cells: those of the reference, as `ch02_clipping.partition` gives them.
+        rng: chooses a point in every region, where the affine map is compared with the network.
+    """
+    if len(p) != len(cells):
+        return Comparison([f"{len(p)} regions, the reference has {len(cells)}"], {}, 0)
+    wrong = []
+    if not len(p) == len(np.unique(p.keys)) == len({code for _, code, _ in cells}):
+        wrong.append("a code occurs twice")
+    middles = np.array([np.mean(np.array(polygon, np.float64), 0) for polygon, _, _ in cells])
+    place = p.locate(middles)
+    if not np.array_equal(np.sort(place), np.arange(len(p))):
+        return Comparison([*wrong, "two cells of the reference lie in one region"], {}, 0)
+    cells = [cells[i] for i in np.argsort(place)]
+    forwarded = p.forward(codes=True)
+    codes = np.concatenate([*forwarded.codes.values(), np.zeros((len(p), 0))], 1)
+    theirs = np.array([code for _, code, _ in cells]).reshape(len(p), -1)
+    if codes.shape != theirs.shape or (codes != theirs)[forwarded.sure].any():
+        wrong.append("the code of a region differs")
+    errors = _errors(p, model, cells, rng)
+    wrong += [
+        f"{name} is off by {error:.2g}"
+        for name, error in errors.items()
+        if not error <= (AREA if name in ("area", "sum of areas") else MAP)
+    ]
+    return Comparison(wrong, errors, int((~forwarded.sure).sum()))
+
+
+def _errors(p: Partition, model: nn.Module, cells: list, rng: np.random.Generator) -> dict[str, float]:
+    areas = np.array([float(clipping.area(polygon)) for polygon, _, _ in cells])
+    A, b = p.affine()
+    inside = np.stack([rng.dirichlet(np.ones(len(corners))) @ corners for corners in p.polygons()])
+    ours = np.einsum("fkd,fd->fk", A, inside) + b
+    maps = np.array([tensor for _, _, tensor in cells]).astype(np.float64)  # (F, K, 3)
+    reference = np.einsum("fkd,fd->fk", maps[:, :, :2], inside) + maps[:, :, 2]
+    with torch.no_grad():
+        outputs = model(p.plane.points(inside)).flatten(1).numpy()
+    size = max(1.0, float(np.abs(outputs).max()))
+    return {
+        "area": float(np.abs(p.areas - areas).max() / p.plane.area),
+        "sum of areas": float(abs(p.areas.sum() / p.plane.area - 1)),
+        "map": float(np.abs(ours - reference).max() / size),
+        "network": float(np.abs(ours - outputs).max() / size),
+    }
+
+
+# Kinds of networks ----------------------------------------------------------------------------------------------------
+
+
+def kinds_of(model: nn.Module, p: Partition, weights: str) -> list[str]:
+    """The kinds that a network counts for: what it is made of, its weights, and what is degenerate about it."""
+    modules = list(model.modules())
+    made_of = {
+        "loop": clipping.Loop,
+        "convolution": nn.Conv2d,
+        "max pool": nn.MaxPool2d,
+        "maxout": clipping.Maxout,
+        "maximum of two branches": clipping.Larger,
+        "skip": clipping.Residual,
+        "concatenation": clipping.Concat,
+        "batch norm": nn.BatchNorm2d,
+    }
+    kinds = [name for name, kind in made_of.items() if any(isinstance(m, kind) for m in modules)]
+    if not {"loop", "convolution"} & set(kinds):
+        kinds.append("fully connected")
+    rows = [_rows(m) for m in modules if isinstance(m, (nn.Linear, nn.Conv2d, nn.RNNCell))]
+    degeneracies = {
+        "no biases": not any(r[:, -1].any() for r in rows),
+        "a unit twice, up to a positive factor": any(_meet(r, r) for r in rows),
+        "a unit and its negative, up to a positive factor": any(_meet(r, -r) for r in rows),
+        **_degenerate_choices(model, p.plane, p),
+    }
+    return [f"{weights} weights", *kinds, *(name for name, present in degeneracies.items() if present)]
+
+
+def _rows(m: nn.Module) -> np.ndarray:
+    """Weights and bias of every unit, divided by the largest of them: (units, inputs + 1)."""
+    parts = [v.detach().reshape(len(v), -1) for n, v in m.named_parameters(recurse=False) if "weight" in n]
+    biases = [v.detach() for n, v in m.named_parameters(recurse=False) if "bias" in n]
+    rows = torch.cat([*parts, torch.stack(biases).sum(0)[:, None]], 1).numpy()
+    return rows / np.abs(rows).max(1, keepdims=True, initial=1e-300)
+
+
+def _meet(rows: np.ndarray, others: np.ndarray) -> bool:
+    """Whether a row that is not zero is among the others, at another place."""
+    equal = np.all(rows[:, None] == others[None], axis=2) & np.any(rows, axis=1)[:, None]
+    np.fill_diagonal(equal, False)
+    return bool(equal.any())
+
+
+def _degenerate_choices(model: nn.Module, plane: Plane, p: Partition) -> dict[str, bool]:
+    """Units that never or always are on in the window, and equal largest entries on a whole region."""
+    graph = maso.trace(model, plane.origin[None])
+    codes = p.forward(codes=True).codes
+    gates = [codes[path] for path, node in graph.kinks.items() if node.kind == "gate"]
+    ties = _Ties()
+    with torch.no_grad():
+        graph.read(model, plane.points(p.centres), ties)
+    return {
+        "a dead unit": any((pieces == 0).all(0).any() for pieces in gates),
+        "an always-on unit": any((pieces == 1).all(0).any() for pieces in gates),
+        "a tie in a maximum": ties.found,
+    }
+
+
+class _Ties(Forward):
+    """Notes whether the largest entry of a window occurs twice in it."""
+
+    found = False
+
+    def selection(self, node: Node, selection: Selection, values: list[Tensor]) -> Tensor:
+        out = super().selection(node, selection, values)
+        z, index = entries(values), selection.index
+        equal = (z[:, index.clamp(min=0)] == out.reshape(len(z), -1, 1)) & (index >= 0)
+        self.found |= bool((equal.sum(2) > 1).any())
+        return out
+
+
+def totals(metrics: Iterable[dict[str, Any]]) -> dict[str, dict[str, int]]:
+    """Networks, regions and mismatches of every kind over several blocks."""
+    found: dict[str, Counter[str]] = {}
+    for block in metrics:
+        for kind, row in block["kinds"].items():
+            found.setdefault(kind, Counter()).update(row)
+    return {kind: dict(row) for kind, row in found.items()}
