@@ -13,8 +13,10 @@ Source: Mad Max, §4.2 (partition distance).
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +30,8 @@ _CHUNK = 128  # samples at a time: a window of nine entries needs nine times the
 _BLOCK = 2048  # samples of the longer side at a time in a search for neighbours
 
 
-class Neighbours(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Neighbours:
     """The k nearest of M samples for each of N: `distance` (N, k) float32 ascending, `index` (N, k) int64."""
 
     distance: Tensor
@@ -74,19 +77,19 @@ def codes(model: nn.Module, x: Tensor) -> dict[str, Tensor]:
         >>> {path: tuple(code.shape) for path, code in codes(net, torch.zeros(5, 1)).items()}
         {'1': (5, 2)}
     """
-    return _read(model, x)[0]
+    parts = [recorder.codes for recorder in _read(model, x)]
+    kinks = trace(model, x).kinks
+    return {path: torch.cat([p[node] for p in parts]).reshape(-1, *node.shape) for path, node in kinks.items()}
 
 
-def _read(model: nn.Module, x: Tensor) -> tuple[dict[str, Tensor], dict[str, int]]:
-    """Code, and number of pieces, of every kink by layer path."""
-    graph, parts = trace(model, x), []
-    with torch.no_grad():
-        for part in x.split(_CHUNK):
-            recorder = Recorder()
-            graph.read(model, part, recorder)
-            parts.append(recorder.codes)
-    found = {path: torch.cat([p[node] for p in parts]).reshape(-1, *node.shape) for path, node in graph.kinks.items()}
-    return found, {path: recorder.pieces[node] for path, node in graph.kinks.items()}
+@torch.no_grad()
+def _read(model: nn.Module, x: Tensor) -> Iterator[Recorder]:
+    """What the forward passes of some samples at a time leave behind."""
+    graph = trace(model, x)
+    for part in x.split(_CHUNK):
+        recorder = Recorder()
+        graph.read(model, part, recorder)
+        yield recorder
 
 
 def vq_distance(model: nn.Module, x: Tensor, y: Tensor) -> dict[str, Tensor]:
@@ -157,42 +160,51 @@ def _check_shapes(name: str, x: Tensor, y: Tensor) -> None:
 
 
 @dataclass(frozen=True, eq=False)
-class _Signature:
-    """Codes of one layer as vectors that agree or not by their inner product.
-
-    `vectors` is (samples, units × columns) int8, with zeros to multiples of what the product asks for.  ⟨v_p, v_p⟩ =
-    `equal` and ⟨v_p, v_q⟩ = `unequal` for pieces p ≠ q of one unit.
-    """
+class _Signatures:
+    """Codes of one layer as vectors: (samples, units × columns) int8, padded with zeros for the product."""
 
     vectors: Tensor
     samples: int
     units: int
-    equal: int
-    unequal: int
+    pieces: int
 
-    def differences(self, other: _Signature) -> Tensor:
+    def differences(self, other: _Signatures) -> Tensor:
         """Number of units whose pieces differ, of all pairs: (N, M) int32."""
         # PyTorch's one integer matrix product for CPU and GPU: exact, and several times as fast as float32
         product = torch._int_mm(self.vectors, other.vectors.T)[: self.samples, : other.samples]
-        return (self.equal * self.units - product) // (self.equal - self.unequal)
+        if _is_power(self.pieces):
+            return ((self.pieces - 1) * self.units - product) // self.pieces
+        return self.units - product
 
 
-def _signatures(model: nn.Module, x: Tensor) -> dict[str, _Signature]:
-    found, pieces = _read(model, x)
-    return {path: _signature(flat(code), pieces[path]) for path, code in found.items()}
+def _signatures(model: nn.Module, x: Tensor) -> dict[str, _Signatures]:
+    parts: list[dict[str, Tensor]] = []
+    kinks = trace(model, x).kinks
+    for recorder in _read(model, x):
+        parts.append({p: _vectors(flat(recorder.codes[node]), recorder.pieces[node]) for p, node in kinks.items()})
+    found = {}
+    for path, node in kinks.items():
+        vectors = torch.cat([part[path] for part in parts])
+        rows, columns = -len(vectors) % 32, -vectors.shape[1] % 8  # cuBLAS: over 16 rows, columns by eights
+        padded = nn.functional.pad(vectors, (0, columns, 0, rows))
+        found[path] = _Signatures(padded, len(vectors), math.prod(node.shape), recorder.pieces[node])
+    return found
 
 
-def _signature(code: Tensor, pieces: int) -> _Signature:
-    """Pieces that are a power of two many become Walsh functions without the constant one, others unit vectors."""
-    if pieces == 1 or pieces & (pieces - 1):
-        columns, equal, unequal = [code == p for p in range(pieces)], 1, 0
-    else:
-        columns, equal, unequal = [torch.ones_like(code, dtype=torch.int8)], pieces - 1, -1
-        for bit in range(pieces.bit_length() - 1):
-            sign = 1 - 2 * ((code.to(torch.int16) >> bit) & 1).to(torch.int8)
-            columns += [sign * column for column in columns]
-        columns = columns[1:]
-    vectors = torch.cat([column.to(torch.int8) for column in columns], 1)
-    rows, width = -len(code) % 32, -vectors.shape[1] % 8  # cuBLAS: more than 16 rows, multiples of 8
-    padded = nn.functional.pad(vectors, (0, width, 0, rows))
-    return _Signature(padded, len(code), code.shape[1], equal, unequal)
+def _vectors(code: Tensor, pieces: int) -> Tensor:
+    """(N, units) → (N, units × columns) int8.
+
+    P = 2, 4, 8, … pieces become the P − 1 Walsh functions that are not constant: ⟨v_p, v_p⟩ = P − 1, ⟨v_p, v_q⟩ = −1.
+    Other numbers of pieces become the P unit vectors.
+    """
+    if not _is_power(pieces):
+        return torch.cat([code == p for p in range(pieces)], 1).to(torch.int8)
+    columns = [torch.ones_like(code, dtype=torch.int8)]
+    for bit in range(pieces.bit_length() - 1):
+        sign = 1 - 2 * ((code.to(torch.int16) >> bit) & 1).to(torch.int8)
+        columns += [sign * column for column in columns]
+    return torch.cat(columns[1:], 1)
+
+
+def _is_power(pieces: int) -> bool:
+    return pieces > 1 and pieces & (pieces - 1) == 0

@@ -94,7 +94,11 @@ class Selection:
     def winner(self, z: Tensor) -> Tensor:
         """Position (0 … k−1) in its window of the entry chosen: z (N, entries) → (N, outputs) int64."""
         index = self.index.to(z.device)
-        windows = torch.where(index < 0, -math.inf, self.sign * z[:, index.clamp(min=0)])
+        windows, padding = z[:, index.clamp(min=0)], index < 0
+        if self.sign < 0:
+            windows = -windows
+        if padding.any():
+            windows = windows.masked_fill(padding, -math.inf)
         return windows.argmax(2)
 
     def apply(self, z: Tensor, winner: Tensor) -> Tensor:
