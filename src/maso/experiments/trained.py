@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 import maso.tree
 from maso import networks
-from maso.datasets import CLASSES, load
+from maso.datasets import CLASSES, Dataset, load
 from maso.training import History, Training, fit
 
 
@@ -92,7 +92,7 @@ def network(recipe: Recipe) -> nn.Module:
 
 def data(recipe: Recipe) -> Data:
     """What a recipe trains and tests on, on the CPU."""
-    whole = load(recipe.dataset)
+    whole = _dataset(recipe.dataset)
     rng = np.random.default_rng(recipe.training.seed)
     held_out = len(whole.x_train) - len(whole.x_train) // 10
     y = whole.y_train.astype(np.int64)
@@ -160,6 +160,12 @@ def _train(recipe: Recipe, device: torch.device, path: Path) -> None:
 def _name(recipe: Recipe, device: torch.device) -> str:
     made_of = {"recipe": dataclasses.asdict(recipe), "device": device.type, "code": _code()}
     return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@lru_cache(maxsize=1)
+def _dataset(name: str) -> Dataset:
+    """The data set read last stays in memory: one experiment asks for it several times."""
+    return load(name)
 
 
 @cache
