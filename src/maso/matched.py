@@ -71,7 +71,8 @@ def match(model: nn.Module, x: Tensor, against: Mapping[str, Tensor] | None = No
     for name, v in images.items():
         if v.shape != x.shape:
             raise MasoError(f"match: the images {name!r} have shape {tuple(v.shape)}; expected {tuple(x.shape)}.")
-    biases, parts = [], {name: [] for name in images}
+    biases: list[Tensor] = []
+    parts: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {name: [] for name in images}
     for start in range(0, len(x), _SLICE):
         part = slice(start, start + _SLICE)
         found = affine_map(model, x[part])

@@ -1,0 +1,302 @@
+"""Chapter 04, matched filters: what does the network compare the picture with?
+
+Four experiments on trained networks.  A group of networks differs in the seed alone; every interval is over seeds.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from maso.experiments import Experiment, Verdict
+from maso.experiments.ch04_pictures import Pictures, run_pictures
+from maso.experiments.ch04_prior import Prior, run_prior
+from maso.experiments.ch04_sanity import Sanity, run_sanity
+from maso.experiments.ch04_templates import Templates, run_templates
+from maso.experiments.statistics import Interval, interval
+from maso.records import Record
+
+EXACT = 1e-12
+"""Largest relative error that the criteria of claims 04.1 and 04.5 allow."""
+AGREE, UNIMODAL, FORGOTTEN = 0.9, 0.01, 0.1
+NAMES = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "cifar10": "CIFAR-10", "digits": "digits"}
+
+Groups = dict[str, list[Record]]
+
+# What the figures and the verdicts share -----------------------------------------------------------------------------
+
+
+def groups(records: Sequence[Record]) -> Groups:
+    """The records by everything but the seed, in the order of the grid; the keys say what differs."""
+    configs = {record.hash: {k: v for k, v in record.config.items() if k != "seed"} for record in records}
+    found: Groups = {}
+    for record in records:
+        found.setdefault(_label(configs[record.hash]), []).append(record)
+    return found
+
+
+def _label(config: dict[str, Any]) -> str:
+    name = NAMES.get(config["dataset"], config["dataset"]) + (" grey" if config["grey"] else "")
+    size = "all" if config["samples"] is None else f"{config['samples']:,}"
+    network = "" if config["network"] == "small_cnn" else f" {config['network']}"
+    switches = [word for key, word in (("bn", "no BN"), ("bias", "no bias")) if not config[key]]
+    return ", ".join([f"{name}{network} ({size} × {config['epochs']})", *switches])
+
+
+def plain(records: Sequence[Record]) -> Groups:
+    """The groups with BatchNorm and bias."""
+    return groups([record for record in records if record.config["bn"] and record.config["bias"]])
+
+
+def rows(record: Record, part: str = "test") -> dict[int, dict[str, float]]:
+    """Epoch → row of a record of 04-templates."""
+    return {row["epoch"]: row for row in record.metrics["rows"] if row["part"] == part}
+
+
+def over_seeds(members: Sequence[Record], value: Callable[[dict[str, float], dict[str, float]], float],
+               part: str = "test") -> Interval:  # fmt: skip
+    """Interval of a number of each network, made from its rows after and before training."""
+    found = []
+    for record in members:
+        by_epoch = rows(record, part)
+        found.append(value(by_epoch[max(by_epoch)], by_epoch[0]))
+    return interval(found)
+
+
+def tests_of_likeness(members: Sequence[Record]) -> tuple[dict[str, Interval], dict[str, Interval]]:
+    """The intervals that claim 04.3 asks to be above 0 ("object") and below 0 ("negative")."""
+    is_object = {
+        "with the image": over_seeds(members, lambda row, _: row["own, image"]),
+        "less untrained": over_seeds(members, lambda row, start: row["own, image"] - start["own, image"]),
+        "less another image": over_seeds(members, lambda row, _: row["own, image"] - row["own, elsewhere"]),
+        "with the class mean": over_seeds(members, lambda row, _: row["own, class mean"]),
+        "mean, less untrained": over_seeds(
+            members, lambda row, start: row["own, class mean"] - start["own, class mean"]
+        ),
+        "mean, less another": over_seeds(members, lambda row, _: row["own, class mean"] - row["own, mean elsewhere"]),
+    }
+    negative = {
+        "with the image": over_seeds(members, lambda row, _: row["others, image"]),
+        "less untrained": over_seeds(members, lambda row, start: row["others, image"] - start["others, image"]),
+    }
+    return is_object, negative
+
+
+def slopes(members: Sequence[Record], place: str) -> Interval:
+    """Slope against the log prior, less that of the balanced network of the seed."""
+    return interval([r.metrics[f"slope, {place}, skewed"] - r.metrics[f"slope, {place}, balanced"] for r in members])
+
+
+# Verdicts -------------------------------------------------------------------------------------------------------------
+
+
+def verdicts(results: dict[str, list[Record]]) -> list[Verdict]:
+    """The chapter's claims by their criteria, from its records alone.
+
+    Args:
+        results: experiment → its records; one that is missing or has none leaves its claims "not tested".
+    """
+    judges: list[tuple[str, Callable[[str, list[Record]], Verdict], str]] = [
+        ("04.1", _judge_exact, "04-templates"),
+        ("04.2", _judge_deciding, "04-templates"),
+        ("04.3", _judge_likeness, "04-templates"),
+        ("04.4", _judge_modes, "04-templates"),
+        ("04.5", _judge_sanity, "04-sanity"),
+        ("04.6", _judge_prior, "04-prior"),
+    ]
+    found = []
+    for claim, judge, name in judges:
+        records = results.get(name, [])
+        if not records:
+            found.append(Verdict(claim, "not tested", f"No record of {name}."))
+        elif _too_little(records):
+            evidence = judge(claim, records).evidence
+            found.append(Verdict(claim, "not tested", f"The criterion asks for 5 seeds on real images. {evidence}"))
+        else:
+            found.append(judge(claim, records))
+    return found
+
+
+def _too_little(records: list[Record]) -> bool:
+    few = any(len(members) < 5 for members in groups(records).values())
+    return few or any(record.config["dataset"] == "digits" for record in records)
+
+
+def _judge_exact(claim: str, records: list[Record]) -> Verdict:
+    worst = {part: max(record.metrics[f"error, {part}"] for record in records) for part in ("sum", "inner", "bias")}
+    images = min(record.config["images"] for record in records)
+    evidence = (
+        f"{len(records)} networks, {images:,} test images each: the sum differs from the output by at most "
+        f"{worst['sum']:.1e}, the inner product from that by hand by {worst['inner']:.1e}, the bias by "
+        f"{worst['bias']:.1e} (of the largest output)."
+    )
+    if max(worst.values()) > EXACT:
+        return Verdict(claim, "does not hold", evidence)
+    return Verdict(claim, "holds" if images >= 1000 else "not tested", evidence)
+
+
+def _judge_deciding(claim: str, records: list[Record]) -> Verdict:
+    with_bias = [record for record in records if record.config["bn"] or record.config["bias"]]
+    parts, above, better = [], [], []
+    for name, members in groups(with_bias).items():
+        agree = over_seeds(members, lambda row, _: row["agreement, inner"])
+        gain = over_seeds(members, lambda row, _: row["agreement, inner"] - row["agreement, bias"])
+        above.append(agree.low > AGREE)
+        better.append(gain.sign > 0)
+        parts.append(f"{name}: {_percent(agree)}, {agree.mean - gain.mean:.1%} for the bias")
+    evidence = "Agreement with the class of the whole output, inner product alone: " + "; ".join(parts) + "."
+    if all(above) and all(better):
+        return Verdict(claim, "holds", evidence)
+    conditions = all(better) or any(a and b for a, b in zip(above, better, strict=True))
+    return Verdict(claim, "holds with conditions" if conditions else "does not hold", evidence)
+
+
+def _judge_likeness(claim: str, records: list[Record]) -> Verdict:
+    parts, both = [], []
+    for name, members in plain(records).items():
+        is_object, negative = tests_of_likeness(members)
+        halves = all(i.sign > 0 for i in is_object.values()), all(i.sign < 0 for i in negative.values())
+        both.append(halves)
+        parts.append(
+            f"{name}: true class {_signed(is_object['with the image'])} ({_signed(is_object['less untrained'])} over "
+            f"untrained, {_signed(is_object['less another image'])} over another image), others "
+            f"{_signed(negative['with the image'])}; object {_yes(halves[0])}, negative {_yes(halves[1])}"
+        )
+    evidence = "Correlation of template and image. " + ". ".join(parts) + "."
+    if all(itertools.chain(*both)):
+        return Verdict(claim, "holds", evidence)
+    return Verdict(claim, "holds with conditions" if any(itertools.chain(*both)) else "does not hold", evidence)
+
+
+def _judge_modes(claim: str, records: list[Record]) -> Verdict:
+    parts, found = [], []
+    for name, members in plain(records).items():
+        for part in ("train", "test"):
+            last = [by_epoch[max(by_epoch)] for by_epoch in (rows(record, part) for record in members)]
+            area = interval([row["auc"] for row in last])
+            gain = over_seeds(members, lambda row, start: row["auc"] - start["auc"], part)
+            two = sum(row["dip p"] < UNIMODAL for row in last)
+            found.append(gain.sign > 0 and two == len(members))
+            parts.append(f"{name}, {part}: area {area.mean:.3f}, one mode rejected in {two} of {len(members)}")
+    evidence = "; ".join(parts) + "."
+    if all(found):
+        return Verdict(claim, "holds", evidence)
+    return Verdict(claim, "holds with conditions" if any(found) else "does not hold", evidence)
+
+
+def _judge_sanity(claim: str, records: list[Record]) -> Verdict:
+    worst = max(record.metrics["identity error"] for record in records)
+    parts, signed, magnitude = [], [], []
+    for name, members in groups(records).items():
+        last = interval([r.metrics["signed"][-1] for r in members])
+        margins = {
+            kind: interval([r.metrics[f"{kind}, other seed"] - r.metrics[kind][-1] for r in members])
+            for kind in ("signed", "magnitude")
+        }
+        signed.append(last.high < FORGOTTEN and margins["signed"].sign > 0)
+        magnitude.append(margins["magnitude"].sign > 0)
+        parts.append(
+            f"{name}: signed {_signed(last)} when all is random ({_signed(margins['signed'])} more between two trained "
+            f"networks), magnitude {interval([r.metrics['magnitude'][-1] for r in members]).mean:.2f} "
+            f"({_signed(margins['magnitude'])})"
+        )
+    evidence = f"Gradient and template by hand differ by at most {worst:.1e}. " + "; ".join(parts) + "."
+    if worst > EXACT or not any(signed):
+        return Verdict(claim, "does not hold", evidence)
+    return Verdict(claim, "holds" if all(signed + magnitude) else "holds with conditions", evidence)
+
+
+def _judge_prior(claim: str, records: list[Record]) -> Verdict:
+    parts, positive, most = [], [], []
+    for name, members in groups(records).items():
+        found = {place: slopes(members, place) for place in ("outputs", "inner", "bias", "output bias")}
+        positive.append(found["bias"].sign > 0)
+        most.append(found["bias"].mean >= found["outputs"].mean / 2)
+        parts.append(name + ": " + ", ".join(f"{place} {_signed(slope)}" for place, slope in found.items()))
+    evidence = "Slope against the log prior, less that of the balanced networks. " + "; ".join(parts) + "."
+    if not any(positive):
+        return Verdict(claim, "does not hold", evidence)
+    whole = all(positive) and all(most) and len(positive) > 1
+    return Verdict(claim, "holds" if whole else "holds with conditions", evidence)
+
+
+def _percent(i: Interval) -> str:
+    return f"{i.mean:.1%} [{i.low:.1%}, {i.high:.1%}]"
+
+
+def _signed(i: Interval) -> str:
+    return f"{i.mean:+.3f} [{i.low:+.3f}, {i.high:+.3f}]"
+
+
+def _yes(condition: bool) -> str:
+    return "yes" if condition else "no"
+
+
+# Grids ----------------------------------------------------------------------------------------------------------------
+
+SEEDS = range(5)
+SWITCHES = [(True, True), (True, False), (False, True), (False, False)]
+MNISTS: dict[str, Any] = {"samples": 20_000, "epochs": 4}
+STANDARD: dict[str, Any] = {"samples": 20_000, "epochs": 8, "keep": (0, 1, 2, 4)}
+SMALL: dict[str, Any] = {"samples": 10_000, "epochs": 4}
+QUICK: dict[str, Any] = {"dataset": "digits", "grey": True, "samples": 600, "epochs": 3, "keep": (0, 1), "images": 50}
+FULL: dict[str, Any] = {"samples": None, "epochs": 40, "keep": (0, 1, 2, 5, 10, 20), "images": 10_000}
+FULL_NETWORKS: list[dict[str, Any]] = [{"network": "small_cnn"}, {"network": "large_cnn", "lr": 1e-3}]
+IMAGES = ("mnist", "fashion_mnist", "cifar10")
+
+
+def _templates(profile: str) -> list[Templates]:
+    if profile == "quick":
+        return [Templates(s, **QUICK) for s in range(2)] + [Templates(0, bn=False, **QUICK)]
+    if profile == "full":
+        return [
+            Templates(s, d, bn=bn, bias=bias, **FULL, **network)
+            for network in FULL_NETWORKS
+            for d in IMAGES
+            for bn, bias in SWITCHES
+            for s in SEEDS
+        ] + [Templates(s, "cifar10", grey=True, **FULL) for s in SEEDS]
+    found = []
+    for d in IMAGES[:2]:
+        found += [Templates(s, d, keep=(0, 1, 2), **MNISTS) for s in SEEDS]
+        found += [Templates(s, d, bn=bn, bias=bias, **MNISTS) for bn, bias in SWITCHES[1:] for s in SEEDS]
+    found += [Templates(s, "cifar10", **STANDARD) for s in SEEDS]
+    found += [Templates(s, "cifar10", bn=bn, bias=bias, **SMALL) for bn, bias in SWITCHES for s in SEEDS]
+    return found + [Templates(s, "cifar10", grey=True, **SMALL) for s in SEEDS]
+
+
+def _pictures(profile: str) -> list[Pictures]:
+    if profile == "quick":
+        return [Pictures(0, **QUICK)]
+    if profile == "full":
+        return [Pictures(0, d, **FULL) for d in IMAGES] + [Pictures(0, "cifar10", grey=True, **FULL)]
+    mnists = [Pictures(0, d, keep=(0, 1, 2), **MNISTS) for d in IMAGES[:2]]
+    return [*mnists, Pictures(0, "cifar10", **STANDARD), Pictures(0, "cifar10", grey=True, **SMALL)]
+
+
+def _sanity(profile: str) -> list[Sanity]:
+    if profile == "quick":
+        return [Sanity(s, seeds=2, **QUICK) for s in range(2)]
+    if profile == "full":
+        return [Sanity(s, d, **FULL | {"images": 1000}) for d in IMAGES[1:] for s in SEEDS]
+    fashion = [Sanity(s, "fashion_mnist", keep=(0, 1, 2), **MNISTS) for s in SEEDS]
+    return fashion + [Sanity(s, "cifar10", **STANDARD) for s in SEEDS]
+
+
+def _prior(profile: str) -> list[Prior]:
+    if profile == "quick":
+        return [Prior(s, **QUICK) for s in range(2)]
+    if profile == "full":
+        full = {**FULL, "keep": (0,), "samples": 15_000}
+        return [Prior(s, d, **full) for d in IMAGES[1:] for s in SEEDS]
+    fashion = [Prior(s, "fashion_mnist", keep=(0, 1, 2), **MNISTS) for s in SEEDS]
+    return fashion + [Prior(s, "cifar10", **SMALL) for s in SEEDS]
+
+
+EXPERIMENTS = [
+    Experiment("04-templates", run_templates, _templates, run_templates.__module__),
+    Experiment("04-pictures", run_pictures, _pictures, run_pictures.__module__),
+    Experiment("04-sanity", run_sanity, _sanity, run_sanity.__module__),
+    Experiment("04-prior", run_prior, _prior, run_prior.__module__),
+]
