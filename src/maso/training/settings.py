@@ -1,0 +1,119 @@
+"""How to train, and what happened."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from maso.errors import MasoError
+
+
+class OutOfTime(MasoError):
+    """The deadline came before the last epoch; the checkpoint holds the epochs that are done."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """How to train.
+
+    Attributes:
+        epochs: passes over the data.
+        batch: samples a step.
+        lr: learning rate (the highest one of a one-cycle schedule).
+        weight_decay: decoupled weight decay of AdamW.
+        schedule: "constant", or "one-cycle": up over the first quarter, then down to zero, both linear.
+        augment: random horizontal flips and shifts by up to four pixels (images only).
+        seed: fixes the order of the samples, the augmentation and dropout; the model brings its own initial weights.
+    """
+
+    epochs: int = 10
+    batch: int = 256
+    lr: float = 1e-3
+    weight_decay: float = 0.0
+    schedule: Literal["constant", "one-cycle"] = "constant"
+    augment: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.epochs < 0 or self.batch < 1 or not self.lr > 0 or self.weight_decay < 0:
+            raise MasoError(f"{self}: expected epochs ≥ 0, batch ≥ 1, lr > 0 and weight_decay ≥ 0.")
+        if self.schedule not in ("constant", "one-cycle"):
+            raise MasoError(f"There is no schedule {self.schedule!r}. Schedules: constant, one-cycle.")
+
+    def rate(self, step: int, steps: int) -> float:
+        """Learning rate of one of `steps` steps, counted from 0."""
+        if self.schedule == "constant":
+            return self.lr
+        rise = max(1, steps // 4)
+        return self.lr * ((step + 1) / rise if step < rise else max(0.0, (steps - step) / (steps - rise + 1e-9)))
+
+
+@dataclass(frozen=True)
+class History:
+    """What happened, epoch by epoch.
+
+    Attributes:
+        loss, accuracy: mean over the training samples as they were seen, (epochs,).
+        validation_accuracy: after each epoch, (epochs,); empty without a validation set.
+        seconds: wall time of each epoch, (epochs,); of copies that trained together, each has an equal share.
+        diverged: the loss became NaN or infinite, and training stopped there.
+    """
+
+    loss: np.ndarray
+    accuracy: np.ndarray
+    validation_accuracy: np.ndarray
+    seconds: np.ndarray
+    diverged: bool
+
+
+Row = tuple[float, float, float, float]
+"""One epoch: loss, accuracy, validation accuracy (NaN where there is none) and seconds."""
+
+
+def history(rows: Sequence[Row], validated: bool) -> History:
+    """The history of these epochs."""
+    table = np.array(rows).reshape(-1, 4)
+    return History(
+        loss=table[:, 0],
+        accuracy=table[:, 1],
+        validation_accuracy=table[:, 2] if validated else np.zeros(0),
+        seconds=table[:, 3],
+        diverged=has_diverged(rows),
+    )
+
+
+def has_diverged(rows: Sequence[Row]) -> bool:
+    """Whether the last epoch's loss is NaN or infinite."""
+    return bool(rows) and not math.isfinite(rows[-1][0])
+
+
+def check(x: Tensor, y: Tensor, training: Training, checkpoint: Path | None, deadline: float | None) -> None:
+    """Refuse what cannot be trained on.
+
+    Raises:
+        MasoError: samples and labels that do not fit, or a deadline without a checkpoint.
+    """
+    if len(x) != len(y) or len(x) == 0 or y.dtype != torch.int64 or y.ndim != 1:
+        raise MasoError(f"fit: {len(x)} samples and labels {tuple(y.shape)} {y.dtype}; expected as many int64 labels.")
+    if training.augment and x.ndim != 4:
+        raise MasoError(f"fit: augment needs images (N, channels, height, width); x has shape {tuple(x.shape)}.")
+    if deadline is not None and checkpoint is None:
+        raise MasoError("fit: what is done by the deadline would be lost; give a file as `checkpoint` too.")
+
+
+def check_time(deadline: float | None, longest: float, done: int, epochs: int) -> None:
+    """Refuse an epoch that would end after the deadline.
+
+    Raises:
+        OutOfTime: `longest`, the seconds of the slowest epoch so far, are no longer left.
+    """
+    if deadline is not None and time.monotonic() + longest > deadline:
+        raise OutOfTime(f"The time is used up after {done} of {epochs} epochs. The same call goes on from there.")
