@@ -1,0 +1,248 @@
+"""Chapter 07, VQ distance: are two pictures close to the network?
+
+Three experiments: label agreement of the nearest pictures, layer by layer (07-agreement), the same for twins that
+learned true or permuted labels (07-labels; both in `ch07_agreement`), and the axioms of a metric (`ch07_metric`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from maso.experiments import Experiment, Verdict, on_cpu, same_grid
+from maso.experiments.ch07_agreement import KS, Agreement, run_agreement
+from maso.experiments.ch07_metric import SAME, Metric, run_metric
+from maso.experiments.statistics import Interval, interval
+from maso.records import Record
+
+KINDS = ("ReLU", "pool")
+CONTROLS = ("untrained", "untrained, rise with depth", "permuted labels", "pixels", "outputs")
+"""What the trained network's codes are compared with in claim 07.2: agreement in the last layer, and its rise."""
+
+# What the figures and the verdicts share ------------------------------------------------------------------------------
+
+
+def groups(records: Sequence[Record]) -> dict[tuple[str, str], list[Record]]:
+    """(data set, network) → its records in the order of the seeds."""
+    found: dict[tuple[str, str], list[Record]] = {}
+    for record in sorted(records, key=lambda r: r.config["seed"]):
+        found.setdefault((record.config["dataset"], record.config["network"]), []).append(record)
+    return found
+
+
+def rows(record: Record, epoch: int, kind: str | None = None) -> list[dict[str, Any]]:
+    """The layers of one network after training (`epoch` −1) or before it (0), in order; of one kind, or all."""
+    when = record.config["epochs"] if epoch else 0
+    return [row for row in record.metrics["rows"] if row["epoch"] == when and kind in (None, row["kind"])]
+
+
+def kinds(record: Record) -> list[str]:
+    """The kinds of layers that the network has."""
+    return [kind for kind in KINDS if rows(record, -1, kind)]
+
+
+def euclid(record: Record, epoch: int, name: str, k: int) -> float:
+    """Agreement by one of the Euclidean distances."""
+    (row,) = [row for row in rows(record, epoch, "Euclid") if row["layer"] == name]
+    return row[f"k = {k}"]
+
+
+def gain(record: Record, epoch: int, kind: str, k: int) -> float:
+    """Agreement in the last layer of a kind less that in the first."""
+    layers = [row[f"k = {k}"] for row in rows(record, epoch, kind)]
+    return layers[-1] - layers[0]
+
+
+def order(record: Record, epoch: int, kind: str, k: int) -> float:
+    """Kendall's τ between the depth of the layers of a kind and their agreement."""
+    from scipy.stats import kendalltau
+
+    layers = [row[f"k = {k}"] for row in rows(record, epoch, kind)]
+    return float(kendalltau(range(len(layers)), layers).statistic)
+
+
+def last(record: Record, epoch: int, kind: str, k: int) -> float:
+    """Agreement in the last layer of a kind."""
+    return rows(record, epoch, kind)[-1][f"k = {k}"]
+
+
+def twins(records: Sequence[Record]) -> dict[tuple[str, str], list[tuple[Record, Record]]]:
+    """(data set, network) → pairs (true labels, permuted labels), one for each seed."""
+    found: dict[tuple[str, str], list[tuple[Record, Record]]] = {}
+    for name, members in groups(records).items():
+        by_arm = {(r.config["labels"], r.config["seed"]): r for r in members}
+        seeds = sorted({r.config["seed"] for r in members})
+        found[name] = [(by_arm["true", seed], by_arm["permuted", seed]) for seed in seeds]
+    return found
+
+
+def advantages(
+    standard: Sequence[Record], labels: Sequence[Record], kind: str, k: int
+) -> dict[tuple[str, str, str], Interval]:
+    """(control, data set, network) → agreement in the last layer of a kind, less that of the control, by seed."""
+    found = {}
+    for name, records in groups(standard).items():
+        if kind not in kinds(records[0]):
+            continue
+        trained = np.array([last(r, -1, kind, k) for r in records])
+        untrained = np.array([last(r, 0, kind, k) for r in records])
+        rise = [gain(r, -1, kind, k) - gain(r, 0, kind, k) for r in records]
+        found["untrained", *name] = interval(list(trained - untrained))
+        found["untrained, rise with depth", *name] = interval(rise)
+        for control in ("pixels", "outputs"):
+            found[control, *name] = interval(list(trained - [euclid(r, -1, control, k) for r in records]))
+    for name, pairs in twins(labels).items():
+        if kind in kinds(pairs[0][0]):
+            found["permuted labels", *name] = interval([last(t, -1, kind, k) - last(p, -1, kind, k) for t, p in pairs])
+    return found
+
+
+# Verdicts -------------------------------------------------------------------------------------------------------------
+
+
+def verdicts(results: dict[str, list[Record]]) -> list[Verdict]:
+    """The chapter's claims by their criteria, from its records alone.
+
+    Args:
+        results: experiment → its records; one that is missing or has none leaves its claims "not tested".
+    """
+    judges: list[tuple[str, Callable[..., Verdict], list[str]]] = [
+        ("07.1", _judge_depth, ["07-agreement"]),
+        ("07.2", _judge_learned, ["07-agreement", "07-labels"]),
+        ("07.3", _judge_metric, ["07-metric"]),
+    ]
+    found = []
+    for claim, judge, names in judges:
+        missing = [name for name in names if not results.get(name)]
+        if missing:
+            found.append(Verdict(claim, "not tested", f"No record of {', '.join(missing)}."))
+        else:
+            found.append(judge(claim, *(results[name] for name in names)))
+    return found
+
+
+def _too_small(*experiments: Sequence[Record]) -> str:
+    """Why these records cannot decide; empty where they can."""
+    records = [record for experiment in experiments for record in experiment]
+    seeds = min(len({r.config["seed"] for r in members}) for e in experiments for members in groups(e).values())
+    if seeds < 5 or any(r.config["dataset"] == "digits" for r in records):
+        return f"{seeds} seeds on {records[0].config['dataset']}; the criterion asks for 5 on real images."
+    return ""
+
+
+def _judge_depth(claim: str, records: list[Record]) -> Verdict:
+    parts, good, asked = [], 0, 0
+    for (dataset, network), members in groups(records).items():
+        for kind in kinds(members[0]):
+            found = {k: interval([gain(r, -1, kind, k) for r in members]) for k in KS}
+            orders = {k: interval([order(r, -1, kind, k) for r in members]) for k in KS}
+            good += sum(found[k].sign > 0 and orders[k].sign > 0 for k in KS)
+            asked += len(KS)
+            gains = ", ".join(f"{points(found[k])} (k = {k}, τ = {orders[k].mean:.2f})" for k in KS)
+            parts.append(f"{dataset}, {network}, {kind}: {gains}")
+    evidence = f"Last layer less first, in percentage points. {'; '.join(parts)}. {good} of {asked} rise with depth."
+    if why := _too_small(records):
+        return Verdict(claim, "not tested", why)
+    outcome = "holds" if good == asked else "holds with conditions" if good else "does not hold"
+    return Verdict(claim, outcome, evidence)  # type: ignore[arg-type]
+
+
+def _judge_learned(claim: str, standard: list[Record], labels: list[Record]) -> Verdict:
+    found = {(kind, k): advantages(standard, labels, kind, k) for kind in KINDS for k in KS}
+    by_control = {
+        control: [(key, i) for part in found.values() for key, i in part.items() if key[0] == control]
+        for control in CONTROLS
+    }
+    above = {control: all(i.sign > 0 for _, i in cases) for control, cases in by_control.items()}
+    evidence = "Agreement in the last layer, less that of the control, in percentage points: " + "; ".join(
+        f"{control}, above in {sum(i.sign > 0 for _, i in cases)} of {len(cases)} comparisons, "
+        f"smallest {points(min((i for _, i in cases), key=lambda i: i.mean))}"
+        for control, cases in by_control.items()
+    )
+    if why := _too_small(standard, labels):
+        return Verdict(claim, "not tested", why)
+    if not (above["untrained"] and above["permuted labels"]):
+        return Verdict(claim, "does not hold", evidence + ".")
+    return Verdict(claim, "holds" if all(above.values()) else "holds with conditions", evidence + ".")
+
+
+def _judge_metric(claim: str, records: list[Record]) -> Verdict:
+    nets = [net for record in records for net in record.metrics["networks"]]
+    axioms = ("not zero to itself", "not symmetric", "triangle")
+    cells = ("distance 0, other polygon", "distance above 0, same polygon")
+    total = {key: sum(net[key] for net in nets) for key in (*axioms, *cells)}
+    pairs, triples, zero, shared = (
+        sum(net[key] for net in nets)
+        for key in ("pairs", "triples", "pairs at distance 0", "distance above 0, same map")
+    )
+    apart = max(net["distance 0, largest difference of the maps"] for net in nets)
+    evidence = (
+        f"{len(nets)} networks, {pairs:,} pairs, {triples:,} triples: {sum(total[key] for key in axioms)} violations "
+        f"of the axioms. {zero:,} pairs at distance 0, {sum(total[key] for key in cells)} disagreements with the exact "
+        f"polygons; their affine maps differ by at most {apart:.0e}. {shared:,} pairs in different cells share a map."
+    )
+    if any(total.values()) or apart > SAME:
+        return Verdict(claim, "does not hold", evidence)
+    return Verdict(claim, "holds" if len(nets) >= 50 and zero >= 1000 else "not tested", evidence)
+
+
+def points(i: Interval) -> str:
+    """A difference of shares in percentage points."""
+    return f"{100 * i.mean:+.1f} [{100 * i.low:+.1f}, {100 * i.high:+.1f}]"
+
+
+# Grids ----------------------------------------------------------------------------------------------------------------
+
+SEEDS = range(5)
+QUICK: dict[str, Any] = {
+    "dataset": "digits", "grey": True, "samples": 400, "keep": (0,), "queries": 100, "images": 400, "pairs": (50, 400),
+}  # fmt: skip
+FULL: dict[str, Any] = {
+    "samples": None, "keep": (0, 1, 2, 5, 10, 20), "queries": 10_000, "images": 45_000, "pairs": (1000, 5000),
+}  # fmt: skip
+STANDARD_FULL: dict[str, Any] = {"epochs": 40, **FULL}
+TWINS_FULL: dict[str, Any] = {"epochs": 55, "lr": 5e-4, "schedule": "constant", **FULL, "keep": (0, 1, 5, 10, 20)}
+FULL_NETWORKS: list[dict[str, Any]] = [{"network": "small_cnn"}, {"network": "large_cnn", "lr": 1e-3}]
+
+
+def _agreement(profile: str) -> list[Agreement]:
+    if profile == "quick":
+        return [Agreement(seed, epochs=6, shown=0 if seed else 2, **QUICK) for seed in (0, 1)]
+    if profile == "full":
+        found = [
+            Agreement(seed, dataset, **STANDARD_FULL, **network)
+            for network in FULL_NETWORKS
+            for dataset in ("cifar10", "fashion_mnist", "mnist")
+            for seed in SEEDS
+        ]
+    else:
+        found = [Agreement(seed) for seed in SEEDS]
+        found += [Agreement(seed, "fashion_mnist", epochs=4, keep=(0, 1, 2)) for seed in SEEDS]
+    return [replace(found[0], shown=2), *found[1:]]
+
+
+def _labels(profile: str) -> list[Agreement]:
+    if profile == "quick":
+        base = Agreement(0, epochs=6, **QUICK)
+        return [replace(base, seed=seed, labels=labels) for seed in (0, 1) for labels in ("true", "permuted")]
+    if profile == "full":
+        networks: list[dict[str, Any]] = [{"network": name} for name in ("small_cnn", "large_cnn", "small_resnet")]
+        bases = [Agreement(0, **TWINS_FULL, **network) for network in networks]
+    else:
+        bases = [Agreement(0, samples=5000, epochs=40, keep=(0, 5, 10, 20))]
+    return [replace(base, seed=s, labels=labels) for base in bases for s in SEEDS for labels in ("true", "permuted")]
+
+
+EXPERIMENTS = [
+    Experiment("07-agreement", run_agreement, _agreement, run_agreement.__module__),
+    Experiment("07-labels", run_agreement, _labels, run_agreement.__module__),
+    Experiment(
+        "07-metric",
+        on_cpu(run_metric),
+        same_grid([Metric(0, 120)], [Metric(seed) for seed in range(10)]),
+        run_metric.__module__,
+    ),
+]
