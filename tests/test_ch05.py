@@ -95,7 +95,7 @@ class Mine(nn.Module):
 
 def test_compare_against_loops() -> None:
     model, x, y = Mine().double(), torch.randn(12, 2, 3, dtype=torch.float64), torch.arange(12) % 3
-    y[-1] = 3 - 1
+    y[-1] = 0
     origin = torch.randn(2, 3, dtype=torch.float64)
     templates = affine_map(model, x)
     found = compare(templates, x, y, origin=origin)
@@ -107,6 +107,8 @@ def test_compare_against_loops() -> None:
         assert found.cosine[n].isclose(cosine(own, (x[n] - origin).flatten(), 0))
         to_others = [float(cosine(own, (x[m] - origin).flatten(), 0)) for m in others]
         assert float(found.cosine_others[n]) == pytest.approx(np.mean(to_others))
+        best = optimal_templates((x[n] - origin).reshape(1, 6), y[n : n + 1], 3, torch.ones(1, dtype=torch.float64))
+        assert found.alignment[n].isclose(cosine(templates.A[n].flatten(), best.flatten(), 0))
         signs = [(templates.A[m] * (x[n] - origin)).sum((1, 2)) for m in (n, *others)]
         shown = [bool(z[y[n]] > 0 and all(z[c] < 0 for c in range(3) if c != y[n])) for z in signs]
         assert bool(found.pattern[n]) == shown[0]

@@ -88,6 +88,8 @@ class Comparison:
         pattern_others: the same of A[x'] at x, as a share of the other inputs x' of the class, (N,).
         cosine: between A[x]_y and x − o, (N,).
         cosine_others: between A[x]_y and x' − o, the mean over the other inputs x' of the class, (N,).
+        alignment: cosine between all templates A[x] and those of `optimal_templates` for x − o, as arrays of C × D
+            numbers, (N,): 1 only where they are that optimum, for some budget.
 
     Where an input is the only one of its class the two means over others are NaN.
     """
@@ -98,6 +100,7 @@ class Comparison:
     pattern_others: Tensor
     cosine: Tensor
     cosine_others: Tensor
+    alignment: Tensor
 
 
 def compare(templates: AffineMap, x: Tensor, y: Tensor, *, origin: Tensor | None = None) -> Comparison:
@@ -135,6 +138,8 @@ def compare(templates: AffineMap, x: Tensor, y: Tensor, *, origin: Tensor | None
     pattern = sign_pattern(inner, y)
     cosine, pattern_others, cosine_others = (x.new_full(y.shape, torch.nan) for _ in range(3))
     direction = torch.nn.functional.normalize(inputs, dim=1)
+    optimum = _multiples(inputs, y, A.shape[1], x.new_tensor([A.shape[1] - 1.0]), x.new_tensor([-1.0]))
+    alignment = torch.nn.functional.cosine_similarity(A.flatten(1), optimum.flatten(1))
     for label in y.unique():
         (members,) = torch.where(y == label)
         products = torch.einsum("jcd,id->jic", A[members], inputs[members])  # template of j, input i
@@ -145,7 +150,7 @@ def compare(templates: AffineMap, x: Tensor, y: Tensor, *, origin: Tensor | None
         if others:
             pattern_others[members] = (shown.sum(0) - shown.diagonal()) / others
             cosine_others[members] = (cosines.sum(1) - cosines.diagonal()) / others
-    return Comparison(inner, b, pattern, pattern_others, cosine, cosine_others)
+    return Comparison(inner, b, pattern, pattern_others, cosine, cosine_others, alignment)
 
 
 def sign_pattern(values: Tensor, y: Tensor) -> Tensor:

@@ -34,7 +34,8 @@ class Templates:
         labels, dataset, network, samples, keep, width: as in `Recipe`.
         epochs, lr, schedule: as in `Training`.
         points: images measured at each place.
-        pictures: how many training images have the template of their class kept as a picture, after every epoch kept.
+        pictures: how many training images have the template of their class kept as a picture, after every epoch kept;
+            where there are some, the inner products (centred) before and after training are kept too.
     """
 
     seed: int
@@ -75,13 +76,14 @@ def run_templates(config: Templates) -> tuple[dict[str, Any], dict[str, np.ndarr
         place: (scaled(x[: config.points]).to(device), y[: config.points].to(device))
         for place, x, y in (("train", d.x, d.y), ("test", d.x_test, d.y_test))
     }
-    rows, own = [], []
+    rows, own, inner = [], [], []
     for epoch, model in found.epochs.items():
         for place, (x, y) in places.items():
             templates = affine_map(model, x)
             rows += [{"epoch": epoch, "place": place, **row} for row in readings(templates, x, y, mean)]
             if place == "train":
                 own.append(templates.A[torch.arange(len(y)), y][: config.pictures].cpu())
+                inner.append(compare(templates, x, y, origin=mean).inner.cpu().numpy())
     arrays = {}
     if config.pictures:
         images = (places["train"][0][: config.pictures] - mean).cpu()
@@ -89,6 +91,8 @@ def run_templates(config: Templates) -> tuple[dict[str, Any], dict[str, np.ndarr
             "images": d.x[: config.pictures].numpy(),
             "labels": d.y[: config.pictures].numpy(),
             "templates": np.stack([_as_picture(A.numpy()) for A in own], 1),
+            "inner": np.stack([inner[0], inner[-1]]),
+            "measured labels": places["train"][1].cpu().numpy(),
             "cosines": np.stack([nn.functional.cosine_similarity(A.flatten(1), images.flatten(1)) for A in own], 1),
         }
     course = {
@@ -123,6 +127,7 @@ def _means(found: Comparison, y: Tensor) -> dict[str, float]:
         "accuracy": float((outputs.argmax(1) == y).float().mean()),
         "cosine": float(found.cosine.mean()),
         "cosine to others": float(found.cosine_others.nanmean()),
+        "alignment": float(found.alignment.mean()),
     }
 
 
