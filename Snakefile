@@ -4,7 +4,7 @@
 # the digest of all the chapter depends on. Modification times play no part.
 import sys
 
-from maso import experiments, records, runner, tree
+from maso import experiments, runner, tree
 
 CHAPTERS = {chapter.name: chapter for chapter in runner.chapters(tree.root())}
 for chapter in CHAPTERS.values():
@@ -13,12 +13,12 @@ MARKERS = [str(runner.marker(chapter).relative_to(tree.root())) for chapter in C
 
 
 def missing_records(wildcards):
-    names = [
-        f"results/{experiment.name}/{records.content_hash(experiment.name, config)}.json"
+    paths = [
+        experiments.path_of(experiment, config)
         for experiment in experiments.registry().values()
-        for config in experiments.cells(experiment, "full")
+        for config in experiments.shown(experiment)
     ]
-    return [name for name in names if not (tree.root() / name).exists()]
+    return [str(path.relative_to(tree.root())) for path in paths if not path.exists()]
 
 
 rule site:

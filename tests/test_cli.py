@@ -8,11 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import toy
 from toy import POWERS, Config
 
 from maso import experiments, records, runner
 from maso.__main__ import OUT_OF_TIME, main
+from maso.experiments import trained
+from maso.experiments.trained import Recipe
+from maso.training import Training
 
 
 @pytest.fixture
@@ -87,18 +91,18 @@ def test_wrong_usage_ends_with_2(arguments: list[str], capsys: pytest.CaptureFix
 
 
 def test_full_records_the_grid_and_status_counts_it(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    name = records.content_hash("01-powers", Config(2))
+    name = records.content_hash("01-powers", Config(1))
     assert main(["run", "1", "--profile", "full", "--record", f"01-powers/{name}"]) == 0
     assert [record.hash for record in records.find("01-powers", root / "results")] == [name]
     assert main(["run", "1", "--profile", "full", "--budget", "0s"]) == OUT_OF_TIME
-    assert "2 cells left" in capsys.readouterr().out
+    assert "1 cells left" in capsys.readouterr().out
     assert main(["status"]) == 0
-    assert "01-powers: recorded: paper 0 of 2, full 1 of 3" in capsys.readouterr().out
+    assert "01-powers: recorded: paper 1 of 2, full 1 of 3" in capsys.readouterr().out
     assert main(["run", "1", "--profile", "full", "--budget", "5m"]) == 0
     assert main(["status"]) == 0
     printed = capsys.readouterr().out
     assert "01-good: to be run" in printed
-    assert "01-powers: recorded: paper 2 of 2, full 3 of 3\n" in printed
+    assert "01-powers: recorded: paper 2 of 2, full 2 of 3\n" in printed
 
     records.save("01-powers", Config(8), {}, {}, {"code": "older"}, root=root / "results")
     broken = root / "results" / "01-powers" / f"{name}.json"
@@ -119,7 +123,7 @@ def test_a_failing_experiment_is_named_and_the_others_finish(
     printed = capsys.readouterr()
     assert "ZeroDivisionError" in printed.err
     assert "maso: failed: 01-broken\n" in printed.err
-    assert "01-powers: 3 of 3 cells recorded" in printed.out
+    assert "01-powers: 2 of 2 cells recorded" in printed.out
 
 
 def test_a_data_set_is_chosen_where_there_is_one_to_choose(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,6 +160,33 @@ def test_verify_rehashes_and_runs_one_cell_again(
     (root / "results" / "01-powers" / "notes.txt").touch()
     assert main(["verify"]) == 1
     assert "notes.txt is not a record" in capsys.readouterr().err
+
+
+def test_verify_compares_no_networks_that_another_machine_trained(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = Recipe("digits", "mlp", Training(1), grey=True, samples=100, width=4)
+    learning = dataclasses.replace(POWERS, recipes=lambda config: [recipe])
+    monkeypatch.setattr(experiments, "registry", lambda: {"01-powers": learning})
+    assert main(["run", "1", "--profile", "full", "-p", "seeds", "1"]) == 0
+    assert main(["verify"]) == 0
+    assert "the same" in capsys.readouterr().out
+    (record,) = records.find("01-powers", root / "results")
+
+    def saved(**change: object) -> None:
+        records.save("01-powers", record.config, {}, {}, record.provenance | change, root=root / "results")
+
+    saved(networks="of another machine")
+    assert main(["verify"]) == 0
+    assert "not compared: its networks" in capsys.readouterr().out
+    saved(training_seconds=1000.0)
+    monkeypatch.setattr(trained, "is_ready", lambda recipe: False)
+    assert main(["verify"]) == 0
+    assert "its quickest cell takes 1000 s" in capsys.readouterr().out
+    if not torch.cuda.is_available():
+        saved(device="cuda")
+        assert main(["verify"]) == 0
+        assert "no CUDA device" in capsys.readouterr().out
 
 
 def test_without_a_working_tree_it_says_what_to_do(tmp_path: Path) -> None:

@@ -1,8 +1,11 @@
 """Profiles, the grid that resumes, and what is refused before anything runs."""
 
 import dataclasses
+import itertools
+import math
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +13,10 @@ import toy
 from toy import POWERS, Config
 
 from maso import MasoError, experiments, records, tree
-from maso.experiments import Experiment
+from maso.experiments import Experiment, trained
+from maso.experiments.differences import differences
+from maso.experiments.trained import Recipe
+from maso.training import Training
 
 
 @pytest.fixture(autouse=True)
@@ -38,12 +44,29 @@ def test_quick_runs_live_and_writes_nothing(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_full_writes_each_record_and_paper_reads_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_full_writes_each_record_of_the_grid_of_its_device_and_paper_reads_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert [experiments.grid_of(device) for device in ("cpu", "cuda")] == ["paper", "full"]
     full = experiments.results("01-powers", "full", root=tmp_path)
-    assert len(full) == len(records.find("01-powers", tmp_path)) == 3
+    assert len(full) == len(records.find("01-powers", tmp_path)) == 2
     paper = experiments.results("01-powers", "paper", root=tmp_path)
-    assert [record.hash for record in paper] == [record.hash for record in full[:2]]
+    assert [record.hash for record in paper] == [record.hash for record in full]
     assert capsys.readouterr().out == ""
+
+
+def test_the_large_grid_is_shown_once_all_of_it_is_recorded(tmp_path: Path) -> None:
+    def seeds() -> list[int]:
+        return [record.config["seed"] for record in experiments.results("01-powers", root=tmp_path)]
+
+    large = toy.grid("full")
+    experiments.run_missing(POWERS, large[:2], root=tmp_path)
+    assert seeds() == [0, 1]
+    experiments.run_missing(POWERS, large, root=tmp_path)
+    assert seeds() == [0, 1, 2]
+    assert experiments.shown(POWERS, root=tmp_path) == large
+    live = experiments.results("01-powers", recompute=True, root=tmp_path)
+    assert [record.path for record in live] == [None, None]
 
 
 def test_paper_runs_what_is_missing_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -68,6 +91,36 @@ def test_a_run_that_was_stopped_goes_on(tmp_path: Path) -> None:
 def test_no_cell_starts_after_the_deadline(tmp_path: Path) -> None:
     done, left = experiments.run_missing(POWERS, toy.grid("full"), root=tmp_path, deadline=time.monotonic() - 1)
     assert (done, left) == ([], 3)
+
+
+def test_the_networks_of_a_cell_are_trained_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Together with those of the cells to come, within the time there is, and the record says so."""
+    monkeypatch.setenv("MASO_ROOT", str(toy.tree(tmp_path)))
+    recipes = {
+        seed: Recipe("digits", "mlp", Training(2, seed=seed), grey=True, samples=100, width=4) for seed in range(3)
+    }
+    asked: list[tuple[list[Recipe], list[Recipe]]] = []
+    prepare = trained.prepare
+
+    def watched(wanted: list[Recipe], *, along: list[Recipe], deadline: float | None) -> None:
+        asked.append((list(wanted), list(along)))
+        prepare(wanted, along=along, deadline=deadline)
+
+    monkeypatch.setattr(trained, "prepare", watched)
+    learning = dataclasses.replace(POWERS, recipes=lambda config: [recipes[config.seed]])
+    ticks = itertools.chain([0.0], itertools.repeat(math.inf))
+    monkeypatch.setattr("maso.training.settings.time", SimpleNamespace(monotonic=lambda: next(ticks)))
+    done, left = experiments.run_missing(learning, toy.grid("full"), deadline=time.monotonic() + 600)
+    assert ([record.config["seed"] for record in done], left) == ([], 3)
+    monkeypatch.undo()
+    monkeypatch.setenv("MASO_ROOT", str(tmp_path))
+    monkeypatch.setattr(trained, "prepare", watched)
+    asked.clear()
+    done, left = experiments.run_missing(learning, toy.grid("full"), deadline=time.monotonic() + 600)
+    assert ([record.config["seed"] for record in done], left) == ([0, 1, 2], 0)
+    assert asked[0] == ([recipes[0]], [recipes[1], recipes[2]])
+    assert done[0].provenance["training_seconds"] > 0
+    assert done[0].provenance["networks"] != done[1].provenance["networks"]
 
 
 def test_results_that_cannot_be_written_stop_the_run_before_it_begins(tmp_path: Path) -> None:
@@ -125,9 +178,9 @@ def test_differences_see_values_and_not_timings() -> None:
         metrics=record.metrics | {"seconds": 99.0, "kind": "other", "mean": record.metrics["mean"] * (1 + 1e-9)},
         arrays={"x": record.arrays["x"] + 1},
     )
-    assert experiments.differences(record, record) == []
-    found = experiments.differences(record, changed)
+    assert differences(record, record) == []
+    found = differences(record, changed)
     assert [line.partition(":")[0] for line in found] == ["metrics.kind", "arrays.x"]
     nested = dataclasses.replace(record, metrics={"rows": [{"a": 1, "b": [1.0, None]}]})
     other = dataclasses.replace(record, metrics={"rows": [{"a": 2, "b": [1.0, "x"]}]})
-    assert len(experiments.differences(nested, other)) == 2
+    assert len(differences(nested, other)) == 2

@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 something failed (it is named), 2 wrong usage, 3 the time 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import re
 import shutil
@@ -20,11 +21,14 @@ from typing import Any
 from maso.errors import MasoError
 
 try:
+    import torch
     import yaml
 
     import maso.tree
     from maso import experiments, records, runner
     from maso.experiments import Experiment
+    from maso.experiments.differences import differences
+    from maso.records import Record
 except ModuleNotFoundError as missing:
     sys.exit(f"maso: {missing.name} is not installed; this command needs the book's packages: pip install 'maso[book]'")
 
@@ -57,7 +61,9 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("-p", dest="parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
                      help="a parameter of the notebook: dataset, seeds, device, recompute")  # fmt: skip
     run.add_argument(
-        "--budget", type=_seconds, help="with --profile full: start no cell that would end later than this: 9m"
+        "--budget",
+        type=_seconds,
+        help="with --profile full: stop after this time, between cells or between epochs of a training: 9m",
     )
     run.add_argument("--record", metavar="EXPERIMENT/HASH", help="with --profile full: only this cell")
     run.set_defaults(command=_run)
@@ -117,10 +123,11 @@ def _run_experiments(options: argparse.Namespace, parameters: dict[str, Any]) ->
     device = experiments.check_device(parameters.get("device"))
     dataset, seeds = parameters.get("dataset"), parameters.get("seeds")
     chosen = _experiments_of(options.chapters)
-    have = [e for e in chosen if any(hasattr(config, "dataset") for config in e.grid("full"))]
+    grid = experiments.grid_of(device)
+    have = [e for e in chosen if any(hasattr(config, "dataset") for config in e.grid(grid))]
     if dataset is not None and not have:
         raise MasoError(f"None of {', '.join(e.name for e in chosen)} has a data set to choose.")
-    wanted = [(e, experiments.cells(e, "full", dataset=dataset if e in have else None, seeds=seeds)) for e in chosen]
+    wanted = [(e, experiments.cells(e, grid, dataset=dataset if e in have else None, seeds=seeds)) for e in chosen]
     if options.record is not None:
         wanted = [(e, [c for c in cells if _name(e, c) == options.record]) for e, cells in wanted]
         if not any(cells for _, cells in wanted):
@@ -222,32 +229,49 @@ def _verify(options: argparse.Namespace) -> int:
 
 def _verify_cell(experiment: Experiment) -> list[str] | None:
     """Differences between the quickest recorded cell and a run of it here; None where nothing could be run."""
-    folder = records.results_folder() / experiment.name
     grid = [c for profile in experiments.PROFILES for c in experiments.cells(experiment, profile)]
-    recorded = {}
-    for config in grid:
-        path = folder / f"{records.content_hash(experiment.name, config)}.json"
+    recorded = []
+    for path, config in {experiments.path_of(experiment, config): config for config in grid}.items():
         if path.exists():
-            try:
-                recorded[path] = (records.load(path), config)
-            except MasoError:
-                continue  # already reported
+            with contextlib.suppress(MasoError):  # already reported
+                recorded.append((records.load(path), config))
     if not recorded:
         print(f"{experiment.name}: nothing recorded")
         return None
-    record, config = min(recorded.values(), key=lambda pair: pair[0].provenance["seconds"])
-    seconds, device = record.provenance["seconds"], record.provenance["device"]
+    here = [(r, c) for r, c in recorded if r.provenance["device"] == "cpu" or torch.cuda.is_available()]
+    if not here:
+        print(f"{experiment.name}: not re-run: this machine has no CUDA device, on which it was recorded")
+        return None
+    record, config = min(here, key=lambda pair: _cost(experiment, *pair))
+    seconds = _cost(experiment, record, config)
     if seconds > LONGEST_CHECK:
-        print(f"{experiment.name}: not re-run: its quickest cell took {seconds:.0f} s")
+        print(f"{experiment.name}: not re-run: its quickest cell takes {seconds:.0f} s")
         return None
     try:
-        again = experiments.compute(experiment, config, device=experiments.check_device(device))
+        again = experiments.compute(experiment, config, device=record.provenance["device"])
     except MasoError as error:
         print(f"{experiment.name}: not re-run: {error}")
         return None
-    found = experiments.differences(record, again)
+    if again.provenance.get("networks") != record.provenance.get("networks"):
+        print(
+            f"{experiment.name}: {record.hash} not compared: its networks, trained on this machine, have other weights"
+        )
+        return None
+    found = differences(record, again)
     print(f"{experiment.name}: {record.hash} re-run, {f'{len(found)} values differ' if found else 'the same'}")
     return found
+
+
+def _cost(experiment: Experiment, record: Record, config: Any) -> float:
+    """Seconds that a re-run takes, the training of networks that are not here included."""
+    from maso.experiments import trained
+
+    seconds = record.provenance["seconds"]
+    if experiment.recipes is not None:
+        with torch.device(record.provenance["device"]):
+            if not all(trained.is_ready(recipe) for recipe in experiment.recipes(config)):
+                seconds += record.provenance["training_seconds"]
+    return seconds
 
 
 # book ---------------------------------------------------------------------------------------------------------------

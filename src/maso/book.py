@@ -114,11 +114,11 @@ def chapter_verdicts(chapter: str, root: Path) -> list[Verdict]:
         return []
     found: dict[str, list[Record]] = {}
     for experiment in experiments.of_chapter(chapter):
-        folder = root / "results" / experiment.name
-        hashes = [records.content_hash(experiment.name, config) for config in experiments.cells(experiment, "paper")]
-        if not all((folder / f"{name}.json").is_file() for name in hashes):
+        folder = root / "results"
+        paths = [experiments.path_of(experiment, c, folder) for c in experiments.shown(experiment, root=folder)]
+        if not all(path.is_file() for path in paths):
             return []
-        found[experiment.name] = [records.load(folder / f"{name}.json") for name in hashes]
+        found[experiment.name] = [records.load(path) for path in paths]
     return importlib.import_module(name).verdicts(found)
 
 

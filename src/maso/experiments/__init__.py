@@ -6,6 +6,10 @@ gives numbers and small arrays. `results` reads what is recorded and runs what i
 - `paper`: records are read; a missing one is run live, and a visible line says so;
 - `quick`: a small grid, everything live, nothing written;
 - `full`: what is missing is run and each record written as it is finished, so a killed run resumes.
+
+An experiment has a grid for each: `grid("quick")`, `grid("paper")` for a CPU, and `grid("full")`, the papers' sizes,
+for a GPU. The profile `full` runs the grid of its device (`grid_of`); the profile `paper` shows the records of the
+GPU's grid where all of them are there, else those of the CPU's (`shown`).
 """
 
 from __future__ import annotations
@@ -21,7 +25,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -31,6 +35,9 @@ import maso.tree
 from maso import records
 from maso.errors import MasoError
 from maso.records import Record
+
+if TYPE_CHECKING:
+    from maso.experiments.trained import Recipe
 
 PROFILES = ("quick", "paper", "full")
 PARAMETERS = ("profile", "dataset", "seeds", "device", "recompute")
@@ -56,14 +63,17 @@ class Experiment:
         run: configuration → (metrics with a JSON form, arrays). It seeds itself with `config.seed` and works on
             `torch.get_default_device()`. Metrics and arrays whose name ends in `seconds` are timings: `verify` does
             not compare them.
-        grid: profile → configurations: frozen dataclasses with at least `seed: int`.
+        grid: profile → configurations: frozen dataclasses with at least `seed: int`; see the module's text.
         module: the module whose code it uses; records of older code are recognised by it.
+        recipes: configuration → the networks that `run` asks of `maso.experiments.trained`. They are trained before
+            it, together with those of the cells to come where that is faster, and not counted in its seconds.
     """
 
     name: str
     run: Callable[[Any], tuple[dict[str, Any], dict[str, np.ndarray]]]
     grid: Callable[[str], list[Any]]
     module: str
+    recipes: Callable[[Any], list[Recipe]] | None = None
 
     @property
     def chapter(self) -> str:
@@ -177,6 +187,36 @@ def cells(
     return list({records.content_hash(experiment.name, config): config for config in configs}.values())
 
 
+def grid_of(device: str) -> str:
+    """The profile whose grid this device runs for the record."""
+    return "full" if device == "cuda" else "paper"
+
+
+def shown(
+    experiment: Experiment,
+    *,
+    dataset: str | None = None,
+    seeds: int | Sequence[int] | None = None,
+    root: Path | None = None,
+) -> list[Any]:
+    """The configurations whose records the book shows: the GPU's grid where it is recorded, else the CPU's.
+
+    Args:
+        experiment, dataset, seeds: as in `cells`.
+        root: folder of all records.
+    """
+    large = cells(experiment, "full", dataset=dataset, seeds=seeds)
+    if all(path_of(experiment, config, root).is_file() for config in large):
+        return large
+    return cells(experiment, "paper", dataset=dataset, seeds=seeds)
+
+
+def path_of(experiment: Experiment, config: Any, root: Path | None = None) -> Path:
+    """Where the record of this configuration is, or would be."""
+    name = records.content_hash(experiment.name, config)
+    return (root or records.results_folder()) / experiment.name / f"{name}.json"
+
+
 def _replace(experiment: Experiment, config: Any, **change: Any) -> Any:
     fields = [field.name for field in dataclasses.fields(config)]
     if not set(change) <= set(fields):
@@ -214,8 +254,35 @@ def same_grid(quick: list[Any], paper: list[Any]) -> Callable[[str], list[Any]]:
 # Run ----------------------------------------------------------------------------------------------------------------
 
 
-def compute(experiment: Experiment, config: Any, *, device: str = "cpu") -> Record:
-    """Run one cell live; nothing is written."""
+def compute(
+    experiment: Experiment,
+    config: Any,
+    *,
+    device: str = "cpu",
+    along: Sequence[Any] = (),
+    deadline: float | None = None,
+) -> Record:
+    """Run one cell live; nothing is written, but the networks it trains.
+
+    Args:
+        experiment: what to run.
+        config: its cell.
+        device: `"cpu"` or `"cuda"`.
+        along: cells that are run later: their networks may train together with this cell's.
+        deadline: `time.monotonic()` by which training stops.
+
+    Raises:
+        OutOfTime: the deadline came before the networks were trained; the same call goes on from there.
+    """
+    networks = {}
+    if experiment.recipes is not None:
+        from maso.experiments import trained
+
+        recipes = experiment.recipes(config)
+        with torch.device(device):
+            later = [recipe for other in along for recipe in experiment.recipes(other)]
+            trained.prepare(recipes, along=later, deadline=deadline)
+            networks = trained.provenance(recipes)
     started, clock = datetime.now(UTC), time.perf_counter()
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
@@ -230,7 +297,7 @@ def compute(experiment: Experiment, config: Any, *, device: str = "cpu") -> Reco
     )
     asked = records.as_dict(config)
     name = records.content_hash(experiment.name, config)
-    return Record(experiment.name, asked, records.plain(metrics, "metrics"), arrays, provenance, name)
+    return Record(experiment.name, asked, records.plain(metrics, "metrics"), arrays, provenance | networks, name)
 
 
 @cache
@@ -258,7 +325,8 @@ def run_missing(
         configs: its cells.
         device: `"cpu"` or `"cuda"`.
         recompute: run also the cells that have a record, and replace these.
-        deadline: `time.monotonic()` at which no further cell may be under way, judged by the slowest one so far.
+        deadline: `time.monotonic()` at which no further cell may be under way, judged by the slowest one so far. The
+            training of a cell's networks stops there, too, and the next call goes on with it.
         root: folder of all records.
 
     Returns:
@@ -268,11 +336,13 @@ def run_missing(
         MasoError: the records cannot be read or written. An error in a cell is raised after the cells before it
             were written.
     """
-    folder = root or records.results_folder()
+    from maso.training import OutOfTime
+
+    folder, order = root or records.results_folder(), list(configs)
     done: list[Record] = []
     left, slowest = 0, 0.0
-    for config in tqdm(list(configs), desc=experiment.name, unit="cell", disable=not _watched()):
-        path = folder / experiment.name / f"{records.content_hash(experiment.name, config)}.json"
+    for number, config in enumerate(tqdm(order, desc=experiment.name, unit="cell", disable=not watched())):
+        path = path_of(experiment, config, folder)
         if path.exists() and not recompute:
             done.append(records.load(path))
             continue
@@ -280,13 +350,17 @@ def run_missing(
             left += 1
             continue
         records.check_writable(experiment.name, root=folder)
-        live = compute(experiment, config, device=device)
+        try:
+            live = compute(experiment, config, device=device, along=order[number + 1 :], deadline=deadline)
+        except OutOfTime:
+            left += 1
+            continue
         slowest = max(slowest, live.provenance["seconds"])
         done.append(records.save(experiment.name, config, live.metrics, live.arrays, live.provenance, root=folder))
     return done, left
 
 
-def _watched() -> bool:
+def watched() -> bool:
     """Whether somebody sees a progress bar: a terminal or a notebook."""
     return sys.stderr.isatty() or "ipykernel" in sys.modules
 
@@ -320,62 +394,20 @@ def results(
     """
     experiment = named(name)
     where = check_device(device)
-    configs = cells(experiment, profile, dataset=dataset, seeds=seeds)
     if profile == "full":
+        configs = cells(experiment, grid_of(where), dataset=dataset, seeds=seeds)
         return run_missing(experiment, configs, device=where, recompute=recompute, root=root)[0]
-    if profile == "quick":
-        return [
-            compute(experiment, config, device=where)
-            for config in tqdm(configs, desc=name, unit="cell", disable=not _watched())
-        ]
-    folder = (root or records.results_folder()) / name
-    paths = [folder / f"{records.content_hash(name, config)}.json" for config in configs]
-    missing = 0 if recompute else sum(not path.exists() for path in paths)
-    if missing:
+    if profile == "paper" and not recompute:
+        configs = shown(experiment, dataset=dataset, seeds=seeds, root=root)
+    else:
+        configs = cells(experiment, profile, dataset=dataset, seeds=seeds)
+    have = [profile == "paper" and not recompute and path_of(experiment, config, root).exists() for config in configs]
+    if profile == "paper" and not recompute and not all(have):
         print(
-            f"{name}: {missing} of {len(paths)} cells have no record and are run now, on this machine. "
+            f"{name}: {have.count(False)} of {len(have)} cells have no record and are run now, on this machine. "
             f"`python -m maso run {experiment.chapter} --profile full` records them."
         )
     return [
-        records.load(path) if path.exists() and not recompute else compute(experiment, config, device=where)
-        for path, config in zip(paths, configs, strict=True)
+        records.load(path_of(experiment, config, root)) if recorded else compute(experiment, config, device=where)
+        for recorded, config in zip(have, tqdm(configs, desc=name, unit="cell", disable=not watched()), strict=True)
     ]
-
-
-# Verify -------------------------------------------------------------------------------------------------------------
-
-RELATIVE, ABSOLUTE = 1e-3, 1e-6  # how far a re-run may be from its record, on another machine or version of torch
-
-
-def differences(recorded: Record, again: Record) -> list[str]:
-    """What a re-run found otherwise than its record: one line for each value, timings left out."""
-    found: list[str] = []
-    _compare("metrics", recorded.metrics, again.metrics, found)
-    _compare("arrays", recorded.arrays, again.arrays, found)
-    return found
-
-
-def _compare(name: str, old: Any, new: Any, found: list[str]) -> None:
-    if name.endswith("seconds"):
-        return
-    if isinstance(old, Mapping) and isinstance(new, Mapping):
-        for key in sorted({*old, *new}):
-            _compare(f"{name}.{key}", old.get(key), new.get(key), found)
-    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
-        for number, (item, other) in enumerate(zip(old, new, strict=True)):
-            _compare(f"{name}[{number}]", item, other, found)
-    elif not _same(np.asarray(old), np.asarray(new)):
-        found.append(f"{name}: recorded {_short(old)}, now {_short(new)}")
-
-
-def _same(old: np.ndarray, new: np.ndarray) -> bool:
-    if old.shape != new.shape or {old.dtype.kind, new.dtype.kind} & set("fc") == set():
-        return np.array_equal(old, new)
-    if {old.dtype.kind, new.dtype.kind} <= set("biufc"):
-        return bool(np.allclose(old, new, RELATIVE, ABSOLUTE, equal_nan=True))
-    return False
-
-
-def _short(value: Any) -> str:
-    text = " ".join(str(value).split())
-    return text if len(text) <= 60 else text[:57] + "…"
