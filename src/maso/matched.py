@@ -135,7 +135,8 @@ def randomised_from_top(model: nn.Module, x: Tensor, *, seed: int) -> Iterator[t
     current = copy.deepcopy(model)
     modules = dict(current.named_modules())
     owners = {path for path, module in modules.items() if any(True for _ in module.parameters(recurse=False))}
-    order = [path for path in dict.fromkeys(node.path for node in trace(model, x).nodes) if path in owners]
+    order = dict.fromkeys(_owner(node.path, owners) for node in trace(model, x).nodes)
+    order.pop(None, None)
     for number, path in enumerate(reversed(order)):
         reset = getattr(modules[path], "reset_parameters", None)
         if reset is None:
@@ -147,3 +148,10 @@ def randomised_from_top(model: nn.Module, x: Tensor, *, seed: int) -> Iterator[t
             torch.manual_seed(seed + number)
             reset()
         yield path, copy.deepcopy(current)
+
+
+def _owner(path: str, owners: set[str]) -> str | None:
+    """The innermost module of `owners` at or above a path such as "1.mul", None where there is none."""
+    while path and path not in owners:
+        path = path.rpartition(".")[0]
+    return path if path in owners else None
