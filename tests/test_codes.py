@@ -94,7 +94,7 @@ def test_vq_distance_is_a_metric_on_codes_and_zero_in_one_cell_only(weights, wid
 
 @pytest.mark.parametrize("k", [1, 5, 90])
 def test_neighbours_are_those_of_the_whole_table_and_ties_go_to_the_lower_index(monkeypatch, k):
-    monkeypatch.setattr(sys.modules["maso.codes"], "_BLOCK", 32)
+    monkeypatch.setattr(sys.modules["maso.codes"], "BLOCK", 32)
     model, x, y = random_network(3, 4, "relu"), torch.randn(20, 2, dtype=DOUBLE), torch.randn(90, 2, dtype=DOUBLE)
     found, table = neighbours(model, x, y, k), brute(model, x, y)
     for path, count in table.items():

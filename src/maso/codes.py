@@ -27,7 +27,7 @@ from maso.operators import Gate, Selection
 from maso.tracing import trace
 
 _CHUNK = 128  # samples at a time: a window of nine entries needs nine times the memory of its layer
-_BLOCK = 2048  # samples of the longer side at a time in a search for neighbours
+BLOCK = 2048  # samples of the longer side at a time in a search for neighbours
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,12 +145,9 @@ def neighbours(model: nn.Module, x: Tensor, y: Tensor, k: int) -> dict[str, Neig
     if not 1 <= k <= len(y):
         raise MasoError(f"neighbours: k = {k}, expected 1 ≤ k ≤ {len(y)}, the number of samples in y.")
     of_x, keys = _signatures(model, x), dict[str, Tensor]()
-    for start in range(0, len(y), _BLOCK):
-        for path, of_y in _signatures(model, y[start : start + _BLOCK]).items():
-            index = torch.arange(start, start + of_y.samples, device=x.device)
-            key = of_x[path].differences(of_y).long() * len(y) + index  # the order by distance, then by index
-            both = torch.cat([keys[path], key], 1) if path in keys else key
-            keys[path] = both.topk(min(k, both.shape[1]), largest=False).values
+    for start in range(0, len(y), BLOCK):
+        for path, of_y in _signatures(model, y[start : start + BLOCK]).items():
+            keys[path] = nearest(of_x[path], of_y, k, start=start, total=len(y), before=keys.get(path))
     return {path: Neighbours((key // len(y)) / of_x[path].units, key % len(y)) for path, key in keys.items()}
 
 
@@ -160,7 +157,7 @@ def _check_shapes(name: str, x: Tensor, y: Tensor) -> None:
 
 
 @dataclass(frozen=True, eq=False)
-class _Signatures:
+class Signatures:
     """Codes of one layer as vectors: (samples, units × columns) int8, padded with zeros for the product."""
 
     vectors: Tensor
@@ -168,7 +165,14 @@ class _Signatures:
     units: int
     pieces: int
 
-    def differences(self, other: _Signatures) -> Tensor:
+    @classmethod
+    def of(cls, parts: list[Tensor], units: int, pieces: int) -> Signatures:
+        """Of some samples, given what `signs` made of their codes."""
+        vectors = torch.cat(parts)
+        rows, columns = -len(vectors) % 32, -vectors.shape[1] % 8  # cuBLAS: over 16 rows, columns by eights
+        return cls(nn.functional.pad(vectors, (0, columns, 0, rows)), len(vectors), units, pieces)
+
+    def differences(self, other: Signatures) -> Tensor:
         """Number of units whose pieces differ, of all pairs: (N, M) int32."""
         # PyTorch's one integer matrix product for CPU and GPU: exact, and several times as fast as float32
         product = torch._int_mm(self.vectors, other.vectors.T)[: self.samples, : other.samples]
@@ -177,33 +181,49 @@ class _Signatures:
         return self.units - product
 
 
-def _signatures(model: nn.Module, x: Tensor) -> dict[str, _Signatures]:
-    parts: list[dict[str, Tensor]] = []
+def nearest(x: Signatures, y: Signatures, k: int, *, start: int, total: int, before: Tensor | None) -> Tensor:
+    """The k nearest so far, as numbers that sort by distance, then by index: differences × total + index.
+
+    Args:
+        x: of N samples.
+        y: of samples start, start + 1, … of `total`.
+        k: how many.
+        start, total: which samples those of y are.
+        before: what this function found in the samples before, (N, ≤ k) int64.
+
+    Returns:
+        (N, k) int64, ascending; fewer columns while fewer samples were seen.
+    """
+    index = torch.arange(start, start + y.samples, device=x.vectors.device)
+    key = x.differences(y).long() * total + index
+    if before is not None:
+        key = torch.cat([before, key], 1)
+    return key.topk(min(k, key.shape[1]), largest=False).values
+
+
+def _signatures(model: nn.Module, x: Tensor) -> dict[str, Signatures]:
     kinks = trace(model, x).kinks
+    parts: dict[str, list[Tensor]] = {path: [] for path in kinks}
     for recorder in _read(model, x):
-        parts.append({p: _vectors(flat(recorder.codes[node]), recorder.pieces[node]) for p, node in kinks.items()})
-    found = {}
-    for path, node in kinks.items():
-        vectors = torch.cat([part[path] for part in parts])
-        rows, columns = -len(vectors) % 32, -vectors.shape[1] % 8  # cuBLAS: over 16 rows, columns by eights
-        padded = nn.functional.pad(vectors, (0, columns, 0, rows))
-        found[path] = _Signatures(padded, len(vectors), math.prod(node.shape), recorder.pieces[node])
-    return found
+        for path, node in kinks.items():
+            parts[path].append(signs(flat(recorder.codes[node]), recorder.pieces[node]))
+    return {path: Signatures.of(parts[path], math.prod(n.shape), recorder.pieces[n]) for path, n in kinks.items()}
 
 
-def _vectors(code: Tensor, pieces: int) -> Tensor:
-    """(N, units) → (N, units × columns) int8.
+def signs(code: Tensor, pieces: int) -> Tensor:
+    """Codes (N, units) as rows of small integers (N, units × columns) int8.
 
     P = 2, 4, 8, … pieces become the P − 1 Walsh functions that are not constant: ⟨v_p, v_p⟩ = P − 1, ⟨v_p, v_q⟩ = −1.
     Other numbers of pieces become the P unit vectors.
     """
     if not _is_power(pieces):
         return torch.cat([code == p for p in range(pieces)], 1).to(torch.int8)
-    columns = [torch.ones_like(code, dtype=torch.int8)]
+    columns: list[Tensor] = []
     for bit in range(pieces.bit_length() - 1):
-        sign = 1 - 2 * ((code.to(torch.int16) >> bit) & 1).to(torch.int8)
-        columns += [sign * column for column in columns]
-    return torch.cat(columns[1:], 1)
+        digit = code if pieces == 2 else (code >> bit) & 1
+        sign = digit.to(torch.int8).mul_(-2).add_(1)
+        columns += [sign, *(sign * column for column in columns)]
+    return torch.cat(columns, 1) if len(columns) > 1 else columns[0]
 
 
 def _is_power(pieces: int) -> bool:

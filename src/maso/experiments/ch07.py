@@ -1,7 +1,8 @@
 """Chapter 07, VQ distance: are two pictures close to the network?
 
-Three experiments: label agreement of the nearest pictures, layer by layer (07-agreement), the same for twins that
-learned true or permuted labels (07-labels; both in `ch07_agreement`), and the axioms of a metric (`ch07_metric`).
+Four experiments: label agreement of the nearest pictures, layer by layer (07-agreement), the same for twins that
+learned true or permuted labels (07-labels; both in `ch07_agreement`), the axioms of a metric (`ch07_metric`), and how
+fast codes are compared (`ch07_speed`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 from maso.experiments import Experiment, Verdict, on_cpu, same_grid
 from maso.experiments.ch07_agreement import KS, Agreement, run_agreement
 from maso.experiments.ch07_metric import SAME, Metric, run_metric
+from maso.experiments.ch07_speed import Speed, run_speed
 from maso.experiments.statistics import Interval, interval
 from maso.records import Record
 
@@ -236,6 +238,11 @@ def _labels(profile: str) -> list[Agreement]:
     return [replace(base, seed=s, labels=labels) for base in bases for s in SEEDS for labels in ("true", "permuted")]
 
 
+def _speed(profile: str) -> list[Speed]:
+    sizes = {"quick": (50, 500), "paper": (1000, 10_000), "full": (2000, 50_000)}
+    return [Speed(0, *sizes[profile])]
+
+
 EXPERIMENTS = [
     Experiment("07-agreement", run_agreement, _agreement, run_agreement.__module__),
     Experiment("07-labels", run_agreement, _labels, run_agreement.__module__),
@@ -245,4 +252,5 @@ EXPERIMENTS = [
         same_grid([Metric(0, 120)], [Metric(seed) for seed in range(10)]),
         run_metric.__module__,
     ),
+    Experiment("07-speed", run_speed, _speed, run_speed.__module__),
 ]

@@ -94,7 +94,7 @@ def run_agreement(config: Agreement) -> tuple[dict[str, Any], dict[str, np.ndarr
         units = {path: code[0].numel() for path, code in codes(model, x[:2]).items()}
         for layer, order in nearest.items():
             row = {"epoch": epoch, "layer": layer, "kind": kinds.get(layer, "Euclid"), "units": units.get(layer, 0)}
-            row |= {f"k = {k}": float((of_y[order[:, :k]] == of_x[:, None]).float().mean()) for k in KS}
+            row |= {f"k = {k}": float((of_y[order[:, :k]] == of_x[:, None]).double().mean()) for k in KS}
             rows.append(row | spread[layer][0] if layer in spread else row)
         histograms.append(np.stack([counts for _, counts in spread.values()]))
         index.append(np.stack([order[: config.shown].cpu().numpy() for order in nearest.values()]))
