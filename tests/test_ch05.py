@@ -20,6 +20,7 @@ from maso.memorization import (
     sign_pattern,
     smallest_loss,
 )
+from maso.plots import ch05 as plots
 from maso.records import Record
 
 # The closed forms -----------------------------------------------------------------------------------------------------
@@ -190,13 +191,18 @@ def invented(seed: int, labels: str, width: int | None, pattern: float, gap: flo
     return Record("05-templates", asked, {"rows": rows}, {}, {}, records.content_hash("05-templates", config))
 
 
-def invented_results(pattern: float = 0.8, gaps: tuple[float, float] = (0.1, 0.2), growth: float = 0.1,
-                     seeds: int = 5) -> dict[str, list[Record]]:  # fmt: skip
+def invented_results(
+    pattern: float = 0.8,
+    gaps: tuple[float, float] = (0.1, 0.2),
+    growth: float = 0.1,
+    offset: float = 0.1,
+    seeds: int = 5,
+) -> dict[str, list[Record]]:
     both = list(zip(ch05.LABELS, gaps, strict=True))
     return {
         "05-templates": [invented(s, labels, None, pattern, g) for s in range(seeds) for labels, g in both],
         "05-widths": [
-            invented(s, labels, width, pattern, 0.1 + growth * math.log2(width))
+            invented(s, labels, width, pattern, offset + growth * math.log2(width))
             for s in range(seeds)
             for labels in ch05.LABELS
             for width in (8, 16)
@@ -212,6 +218,7 @@ def invented_results(pattern: float = 0.8, gaps: tuple[float, float] = (0.1, 0.2
         ({"pattern": -0.1}, "does not hold", "holds"),
         ({"gaps": (0.2, 0.1)}, "holds", "holds with conditions"),
         ({"growth": -0.01}, "holds", "holds with conditions"),
+        ({"offset": -0.9}, "holds", "holds with conditions"),
         ({"gaps": (-0.1, 0.1)}, "holds", "does not hold"),
         ({"seeds": 4}, "not tested", "not tested"),
     ],
@@ -228,3 +235,64 @@ def test_growth_is_a_slope_for_each_doubling() -> None:
     steps = np.polyfit(np.log2([1, 4, 11]), [0, 0.5, 1.0], 1)[0]
     arm = ch05.arms(results["05-templates"])["small_cnn", "true"]
     assert ch05.growth_with_epochs(arm).mean == pytest.approx(steps * 0.102)
+
+
+# Figures --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def quick() -> dict[str, list[Record]]:
+    """Every experiment on very little: two seeds, a fully connected network on drawn digits."""
+    small = Templates(0, "true", "digits", "mlp", 8, 60, 1, keep=(0,), points=40, pictures=2)
+    configs = {
+        "05-optimum": [Optimum(0, 3, (2, 10), steps=100)],
+        "05-growth": [Growth(0, decades=3)],
+        "05-templates": [
+            dataclasses.replace(small, seed=seed, labels=labels) for seed in (0, 1) for labels in ch05.LABELS
+        ],
+    }
+    configs["05-widths"] = [
+        dataclasses.replace(c, width=width, pictures=0) for c in configs["05-templates"] for width in (8, 16)
+    ]
+    return {name: [compute(experiment(name), c) for c in cells] for name, cells in configs.items()}
+
+
+def test_a_cell_measures_every_epoch_place_and_reading(quick: dict[str, list[Record]]) -> None:
+    record = quick["05-templates"][0]
+    found = {(r["epoch"], r["place"], r["reading"]) for r in record.metrics["rows"]}
+    assert found == {(e, p, r) for e in (0, 1) for p in PLACES for r in READINGS}
+    assert record.arrays["templates"].shape == (2, 2, 3, 32, 32)
+    assert record.arrays["templates"].dtype == np.uint8
+    centred = ch05.row(record, 1)
+    true, _ = plots.inner_by_truth(record, 1)
+    assert centred["true class positive"] == pytest.approx((true > 0).mean())
+    assert not quick["05-widths"][0].arrays
+
+
+def test_drawn_digits_decide_nothing(quick: dict[str, list[Record]]) -> None:
+    assert {v.outcome for v in ch05.verdicts(quick)} == {"not tested"}
+
+
+def test_figures_show_the_records(quick: dict[str, list[Record]]) -> None:
+    templates, widths = quick["05-templates"], quick["05-widths"]
+    left, right = plots.optimum(quick["05-optimum"]).axes
+    assert sorted({round(bar.get_height(), 3) for bar in left.patches}) == [-1.0, -0.105, 0.949, 1.0]
+    assert sum(len(a) for a in quick["05-optimum"][0].arrays.values()) == 12
+    assert right.get_title(loc="left") == "errors of the templates"
+    norm = plots.growth(quick["05-growth"]).axes[0].lines[0].get_ydata()
+    assert np.array_equal(norm, quick["05-growth"][0].arrays["norm"][0, 1:])
+    pictures = [ax.images[0].get_array() for ax in plots.strips(templates, "mlp").axes]
+    assert np.array_equal(pictures[0], templates[0].arrays["images"][0].transpose(1, 2, 0))
+    assert len(pictures) == 2 * (1 + 2 + 2)
+    assert len(plots.inner_products(templates, "mlp").axes) == 4
+    share = plots.patterns(templates, "mlp").axes[0].lines[0].get_ydata()
+    assert share[1] == pytest.approx(np.mean([ch05.row(r, 1)["pattern"] for r in templates[::2]]))
+    gap = plots.gaps(templates, widths, "mlp").axes[0].lines[0].get_ydata()
+    assert gap[1] == pytest.approx(np.mean(ch05.gap_after(templates[::2])))
+    plots.plt.close("all")
+
+
+def test_tables_have_a_line_for_every_arm(quick: dict[str, list[Record]]) -> None:
+    templates, widths = quick["05-templates"], quick["05-widths"]
+    assert plots.readings_table(templates).count("\n") == 1 + 2 * len(READINGS)
+    assert plots.gap_table(templates, widths).count("\n") == 1 + 2 * (2 + 4)

@@ -196,14 +196,17 @@ def _judge_gap(claim: str, records: list[Record], widths: list[Record]) -> Verdi
         },
         "permuted less true labels": {n: permuted_less_true(records, n) for n in networks},
     }
+    tests["gap of the widest network of the scan"] = {
+        f"{labels} labels": interval(gap_after(list(by_width(widths, labels).values())[-1])) for labels in LABELS
+    }
     evidence = ". ".join(
         f"{name.capitalize()}: " + ", ".join(f"{arm} {signed(value)}" for arm, value in values.items())
         for name, values in tests.items()
     )
-    above, *growths = (all(value.sign > 0 for value in values.values()) for values in tests.values())
+    above, *growths, widest = (all(value.sign > 0 for value in values.values()) for values in tests.values())
     if not above or not any(growths):
         return Verdict(claim, "does not hold", evidence + ".")
-    return Verdict(claim, "holds" if all(growths) else "holds with conditions", evidence + ".")
+    return Verdict(claim, "holds" if all(growths) and widest else "holds with conditions", evidence + ".")
 
 
 def percent(value: Interval) -> str:
