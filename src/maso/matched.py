@@ -135,8 +135,8 @@ def randomised_from_top(model: nn.Module, x: Tensor, *, seed: int) -> Iterator[t
     current = copy.deepcopy(model)
     modules = dict(current.named_modules())
     owners = {path for path, module in modules.items() if any(True for _ in module.parameters(recurse=False))}
-    order = dict.fromkeys(_owner(node.path, owners) for node in trace(model, x).nodes)
-    order.pop(None, None)
+    found = (_owner(node.path, owners) for node in trace(model, x).nodes)
+    order = dict.fromkeys(path for path in found if path is not None)
     for number, path in enumerate(reversed(order)):
         reset = getattr(modules[path], "reset_parameters", None)
         if reset is None:

@@ -28,11 +28,11 @@ Groups = dict[str, list[Record]]
 
 
 def groups(records: Sequence[Record]) -> Groups:
-    """The records by everything but the seed, in the order of the grid; the keys say what differs."""
-    configs = {record.hash: {k: v for k, v in record.config.items() if k != "seed"} for record in records}
+    """The records by everything but the seed, in the order of the grid; networks that diverged are left out."""
     found: Groups = {}
     for record in records:
-        found.setdefault(_label(configs[record.hash]), []).append(record)
+        if not record.metrics.get("diverged"):
+            found.setdefault(_label(record.config), []).append(record)
     return found
 
 
@@ -64,20 +64,25 @@ def over_seeds(members: Sequence[Record], value: Callable[[dict[str, float], dic
     return interval(found)
 
 
+def last(members: Sequence[Record], key: str, part: str = "test") -> Interval:
+    """Interval of a number of each network after training."""
+    return over_seeds(members, lambda row, _: row[key], part)
+
+
 def tests_of_likeness(members: Sequence[Record]) -> tuple[dict[str, Interval], dict[str, Interval]]:
     """The intervals that claim 04.3 asks to be above 0 ("object") and below 0 ("negative")."""
     is_object = {
-        "with the image": over_seeds(members, lambda row, _: row["own, image"]),
+        "with the image": last(members, "own, image"),
         "less untrained": over_seeds(members, lambda row, start: row["own, image"] - start["own, image"]),
         "less another image": over_seeds(members, lambda row, _: row["own, image"] - row["own, elsewhere"]),
-        "with the class mean": over_seeds(members, lambda row, _: row["own, class mean"]),
+        "with the class mean": last(members, "own, class mean"),
         "mean, less untrained": over_seeds(
             members, lambda row, start: row["own, class mean"] - start["own, class mean"]
         ),
         "mean, less another": over_seeds(members, lambda row, _: row["own, class mean"] - row["own, mean elsewhere"]),
     }
     negative = {
-        "with the image": over_seeds(members, lambda row, _: row["others, image"]),
+        "with the image": last(members, "others, image"),
         "less untrained": over_seeds(members, lambda row, start: row["others, image"] - start["others, image"]),
     }
     return is_object, negative
@@ -107,7 +112,7 @@ def verdicts(results: dict[str, list[Record]]) -> list[Verdict]:
     ]
     found = []
     for claim, judge, name in judges:
-        records = results.get(name, [])
+        records = [record for record in results.get(name, []) if not record.metrics.get("diverged")]
         if not records:
             found.append(Verdict(claim, "not tested", f"No record of {name}."))
         elif _too_little(records):
@@ -131,7 +136,7 @@ def _judge_exact(claim: str, records: list[Record]) -> Verdict:
         f"{worst['sum']:.1e}, the inner product from that by hand by {worst['inner']:.1e}, the bias by "
         f"{worst['bias']:.1e} (of the largest output)."
     )
-    if max(worst.values()) > EXACT:
+    if worst["sum"] > EXACT:
         return Verdict(claim, "does not hold", evidence)
     return Verdict(claim, "holds" if images >= 1000 else "not tested", evidence)
 
@@ -140,7 +145,7 @@ def _judge_deciding(claim: str, records: list[Record]) -> Verdict:
     with_bias = [record for record in records if record.config["bn"] or record.config["bias"]]
     parts, above, better = [], [], []
     for name, members in groups(with_bias).items():
-        agree = over_seeds(members, lambda row, _: row["agreement, inner"])
+        agree = last(members, "agreement, inner")
         gain = over_seeds(members, lambda row, _: row["agreement, inner"] - row["agreement, bias"])
         above.append(agree.low > AGREE)
         better.append(gain.sign > 0)
@@ -173,10 +178,10 @@ def _judge_modes(claim: str, records: list[Record]) -> Verdict:
     parts, found = [], []
     for name, members in plain(records).items():
         for part in ("train", "test"):
-            last = [by_epoch[max(by_epoch)] for by_epoch in (rows(record, part) for record in members)]
-            area = interval([row["auc"] for row in last])
+            after = [by_epoch[max(by_epoch)] for by_epoch in (rows(record, part) for record in members)]
+            area = last(members, "auc", part)
             gain = over_seeds(members, lambda row, start: row["auc"] - start["auc"], part)
-            two = sum(row["dip p"] < UNIMODAL for row in last)
+            two = sum(row["dip p"] < UNIMODAL for row in after)
             found.append(gain.sign > 0 and two == len(members))
             parts.append(f"{name}, {part}: area {area.mean:.3f}, one mode rejected in {two} of {len(members)}")
     evidence = "; ".join(parts) + "."
@@ -189,16 +194,16 @@ def _judge_sanity(claim: str, records: list[Record]) -> Verdict:
     worst = max(record.metrics["identity error"] for record in records)
     parts, signed, magnitude = [], [], []
     for name, members in groups(records).items():
-        last = interval([r.metrics["signed"][-1] for r in members])
+        random = interval([r.metrics["signed"][-1] for r in members])
         margins = {
             kind: interval([r.metrics[f"{kind}, other seed"] - r.metrics[kind][-1] for r in members])
             for kind in ("signed", "magnitude")
         }
-        signed.append(last.high < FORGOTTEN and margins["signed"].sign > 0)
+        signed.append(random.high < FORGOTTEN and margins["signed"].sign > 0)
         magnitude.append(margins["magnitude"].sign > 0)
         parts.append(
-            f"{name}: signed {_signed(last)} when all is random ({_signed(margins['signed'])} more between two trained "
-            f"networks), magnitude {interval([r.metrics['magnitude'][-1] for r in members]).mean:.2f} "
+            f"{name}: signed {_signed(random)} when all is random ({_signed(margins['signed'])} more between two "
+            f"trained networks), magnitude {interval([r.metrics['magnitude'][-1] for r in members]).mean:.2f} "
             f"({_signed(margins['magnitude'])})"
         )
     evidence = f"Gradient and template by hand differ by at most {worst:.1e}. " + "; ".join(parts) + "."
@@ -241,8 +246,8 @@ MNISTS: dict[str, Any] = {"samples": 20_000, "epochs": 4}
 STANDARD: dict[str, Any] = {"samples": 20_000, "epochs": 8, "keep": (0, 1, 2, 4)}
 SMALL: dict[str, Any] = {"samples": 10_000, "epochs": 4}
 QUICK: dict[str, Any] = {"dataset": "digits", "grey": True, "samples": 600, "epochs": 3, "keep": (0, 1), "images": 50}
-FULL: dict[str, Any] = {"samples": None, "epochs": 40, "keep": (0, 1, 2, 5, 10, 20), "images": 10_000}
-FULL_NETWORKS: list[dict[str, Any]] = [{"network": "small_cnn"}, {"network": "large_cnn", "lr": 1e-3}]
+FULL: dict[str, Any] = {"samples": None, "epochs": 40, "images": 10_000}
+EPOCHS = (0, 1, 2, 5, 10, 20)
 IMAGES = ("mnist", "fashion_mnist", "cifar10")
 
 
@@ -250,13 +255,10 @@ def _templates(profile: str) -> list[Templates]:
     if profile == "quick":
         return [Templates(s, **QUICK) for s in range(2)] + [Templates(0, bn=False, **QUICK)]
     if profile == "full":
-        return [
-            Templates(s, d, bn=bn, bias=bias, **FULL, **network)
-            for network in FULL_NETWORKS
-            for d in IMAGES
-            for bn, bias in SWITCHES
-            for s in SEEDS
-        ] + [Templates(s, "cifar10", grey=True, **FULL) for s in SEEDS]
+        found = [Templates(s, d, keep=EPOCHS, **FULL) for d in IMAGES for s in SEEDS]
+        found += [Templates(s, d, bn=bn, bias=bias, **FULL) for d in IMAGES for bn, bias in SWITCHES[1:] for s in SEEDS]
+        found += [Templates(s, "cifar10", grey=True, **FULL) for s in SEEDS]
+        return found + [Templates(s, "cifar10", network="large_cnn", lr=1e-3, **FULL) for s in SEEDS]
     found = []
     for d in IMAGES[:2]:
         found += [Templates(s, d, keep=(0, 1, 2), **MNISTS) for s in SEEDS]
@@ -270,7 +272,7 @@ def _pictures(profile: str) -> list[Pictures]:
     if profile == "quick":
         return [Pictures(0, **QUICK)]
     if profile == "full":
-        return [Pictures(0, d, **FULL) for d in IMAGES] + [Pictures(0, "cifar10", grey=True, **FULL)]
+        return [*(Pictures(0, d, keep=EPOCHS, **FULL) for d in IMAGES), Pictures(0, "cifar10", grey=True, **FULL)]
     mnists = [Pictures(0, d, keep=(0, 1, 2), **MNISTS) for d in IMAGES[:2]]
     return [*mnists, Pictures(0, "cifar10", **STANDARD), Pictures(0, "cifar10", grey=True, **SMALL)]
 
@@ -279,7 +281,7 @@ def _sanity(profile: str) -> list[Sanity]:
     if profile == "quick":
         return [Sanity(s, seeds=2, **QUICK) for s in range(2)]
     if profile == "full":
-        return [Sanity(s, d, **FULL | {"images": 1000}) for d in IMAGES[1:] for s in SEEDS]
+        return [Sanity(s, d, keep=EPOCHS, **FULL | {"images": 1000}) for d in IMAGES[1:] for s in SEEDS]
     fashion = [Sanity(s, "fashion_mnist", keep=(0, 1, 2), **MNISTS) for s in SEEDS]
     return fashion + [Sanity(s, "cifar10", **STANDARD) for s in SEEDS]
 
@@ -288,15 +290,17 @@ def _prior(profile: str) -> list[Prior]:
     if profile == "quick":
         return [Prior(s, **QUICK) for s in range(2)]
     if profile == "full":
-        full = {**FULL, "keep": (0,), "samples": 15_000}
-        return [Prior(s, d, **full) for d in IMAGES[1:] for s in SEEDS]
+        return [Prior(s, d, **FULL | {"samples": 15_000}) for d in IMAGES[1:] for s in SEEDS]
     fashion = [Prior(s, "fashion_mnist", keep=(0, 1, 2), **MNISTS) for s in SEEDS]
     return fashion + [Prior(s, "cifar10", **SMALL) for s in SEEDS]
 
 
+_TABLE: list[tuple[str, Callable[[Any], Any], Callable[[str], list[Any]]]] = [
+    ("04-templates", run_templates, _templates),
+    ("04-pictures", run_pictures, _pictures),
+    ("04-sanity", run_sanity, _sanity),
+    ("04-prior", run_prior, _prior),
+]
 EXPERIMENTS = [
-    Experiment("04-templates", run_templates, _templates, run_templates.__module__),
-    Experiment("04-pictures", run_pictures, _pictures, run_pictures.__module__),
-    Experiment("04-sanity", run_sanity, _sanity, run_sanity.__module__),
-    Experiment("04-prior", run_prior, _prior, run_prior.__module__),
+    Experiment(name, run, grid, run.__module__, recipes=lambda config: config.recipes) for name, run, grid in _TABLE
 ]

@@ -51,6 +51,11 @@ class Network:
             keep=self.keep,
         )
 
+    @property
+    def recipes(self) -> list[Recipe]:
+        """All networks that its experiment looks at."""
+        return [self.recipe]
+
 
 @dataclass(frozen=True, eq=False)
 class Looked:
@@ -60,9 +65,9 @@ class Looked:
     y: Tensor
 
 
-def looked_at(config: Network, recipe: Recipe) -> dict[str, Looked]:
+def looked_at(config: Network) -> dict[str, Looked]:
     """The first test and training images, by part."""
-    d, device = data(recipe), torch.get_default_device()
+    d, device = data(config.recipe), torch.get_default_device()
     parts = {"test": (d.x_test, d.y_test), "train": (d.x, d.y)}
     return {
         part: Looked(scaled(x[: config.images]).to(device), y[: config.images].to(device))

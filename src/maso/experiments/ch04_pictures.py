@@ -39,7 +39,7 @@ def run_pictures(config: Pictures) -> Result:
     shown = first_of_each_class(config.recipe)
     found = affine_map(trained(config.recipe).model, shown.x)
     filters = classical(config)
-    test = looked_at(config, config.recipe)["test"]
+    test = looked_at(config)["test"]
     arrays = {
         "images": (shown.x.cpu().numpy() * 255).round().astype(np.uint8),
         "labels": shown.y.cpu().numpy(),

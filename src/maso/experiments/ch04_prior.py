@@ -13,7 +13,7 @@ import numpy as np
 from torch import nn
 
 from maso.experiments.ch04_networks import Network, looked_at, skewed
-from maso.experiments.trained import data, trained
+from maso.experiments.trained import Recipe, data, trained
 from maso.matched import IMAGE, match
 
 Result = tuple[dict[str, Any], dict[str, np.ndarray]]
@@ -26,14 +26,19 @@ class Prior(Network):
 
     smallest: float = 0.1
 
+    @property
+    def recipes(self) -> list[Recipe]:
+        """The skewed and the balanced network."""
+        return [skewed(self.recipe, self.smallest), self.recipe]
+
 
 def run_prior(config: Prior) -> Result:
     """Slope and correlation against the log prior of the mean over test images of each part of the output.
 
     Arrays: `log prior` (C,), and (C,) for each of `PLACES`: "bias, skewed", "bias, balanced", … .
     """
-    recipes = {"skewed": skewed(config.recipe, config.smallest), "balanced": config.recipe}
-    test = looked_at(config, config.recipe)["test"]
+    recipes = dict(zip(("skewed", "balanced"), config.recipes, strict=True))
+    test = looked_at(config)["test"]
     counts = np.bincount(data(recipes["skewed"]).y.numpy())
     log_prior = np.log(counts / counts.sum())
     metrics: dict[str, Any] = {"samples": {name: len(data(recipe).y) for name, recipe in recipes.items()}}

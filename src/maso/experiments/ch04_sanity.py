@@ -15,7 +15,7 @@ from maso import affine_map
 from maso.experiments.ch04_networks import Network, by_hand, looked_at
 from maso.experiments.ch04_pictures import first_of_each_class, int8
 from maso.experiments.statistics import rank_correlation
-from maso.experiments.trained import trained
+from maso.experiments.trained import Recipe, trained
 from maso.matched import randomised_from_top
 
 Result = tuple[dict[str, Any], dict[str, np.ndarray]]
@@ -29,6 +29,11 @@ class Sanity(Network):
     images: int = 200
     shown: int = 4
 
+    @property
+    def recipes(self) -> list[Recipe]:
+        """The network and its control."""
+        return [self.recipe, dataclasses.replace(self, seed=(self.seed + 1) % self.seeds).recipe]
+
 
 def run_sanity(config: Sanity) -> Result:
     """Rank correlation of the true class's template with that of changed networks, a mean over test images.
@@ -36,11 +41,11 @@ def run_sanity(config: Sanity) -> Result:
     Arrays: `strip`, int8 (networks, shown, channels, height, width), the templates of the first test image of the first
     `shown` classes: the trained network, the randomised ones, the one of another seed; and `images`, uint8.
     """
-    model, test = trained(config.recipe).model, looked_at(config, config.recipe)["test"]
-    next_seed = dataclasses.replace(config, seed=(config.seed + 1) % config.seeds)
+    model, another = (trained(recipe).model for recipe in config.recipes)
+    test = looked_at(config)["test"]
     networks = dict(randomised_from_top(model, test.x[:2], seed=1000 + config.seed))
     stages = [f"{path} ({type(model.get_submodule(path)).__name__})" for path in networks]
-    changed = [*networks.values(), trained(next_seed.recipe).model]
+    changed = [*networks.values(), another]
     chosen = first_of_each_class(config.recipe)
     shown = chosen.x[: config.shown], chosen.y[: config.shown]
     original = own_templates(model, test.x, test.y)

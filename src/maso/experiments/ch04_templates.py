@@ -34,7 +34,9 @@ def run_templates(config: Templates) -> Result:
     with the true class and with one false class per image.
     """
     net, means = trained(config.recipe), class_means(config)
-    parts = looked_at(config, config.recipe)
+    if net.history.diverged:
+        return {"diverged": True}, {}
+    parts = looked_at(config)
     rows: list[dict[str, Any]] = []
     arrays: dict[str, np.ndarray] = {}
     for epoch, model in net.epochs.items():
@@ -53,7 +55,7 @@ def run_templates(config: Templates) -> Result:
     relative = match(without_common_part(net.model, len(means)), parts["test"].x)
     own, others = by_truth(relative.correlation[IMAGE], parts["test"].y)
     metrics = {
-        "diverged": net.history.diverged,
+        "diverged": False,
         "validation accuracy": float(net.history.validation_accuracy[-1]),
         "rows": rows,
         "without the common part": {"own": _mean(own), "others": _mean(others)},
@@ -80,10 +82,14 @@ def _others(images: Looked, means: Tensor) -> dict[str, Tensor]:
 def partner(y: Tensor, *, same: bool) -> Tensor:
     """For each sample the next one, round and round, of the same class or of another; itself where there is none."""
     labels = y.cpu().numpy()
-    n, found = len(labels), np.arange(len(labels))
-    for step in range(n - 1, 0, -1):
-        j = (np.arange(n) + step) % n
-        found = np.where((labels[j] == labels) == same, j, found)
+    here = np.arange(len(labels))
+    found = here.copy()
+    for step in range(1, len(labels)):
+        there = (here + step) % len(labels)
+        new = (found == here) & ((labels[there] == labels) == same)
+        found[new] = there[new]
+        if (found != here).all():
+            break
     return torch.from_numpy(found).to(y.device)
 
 

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from maso.datasets import CLASSES
-from maso.experiments.ch04 import NAMES, groups, over_seeds, plain, rows, slopes
+from maso.experiments.ch04 import NAMES, groups, plain, rows, slopes
 from maso.experiments.ch04_prior import PLACES
 from maso.experiments.statistics import Interval, interval
 from maso.plots import PALETTE
@@ -148,6 +148,12 @@ def _dot(
     ax.plot(found.mean, y, marker, color=colour, mfc="white" if hollow else colour, ms=6, label=label)
 
 
+def _row(record: Record, before: bool) -> dict[str, float]:
+    """The row of the test images before training, or after it."""
+    by_epoch = rows(record)
+    return by_epoch[0 if before else max(by_epoch)]
+
+
 def likeness(records: Sequence[Record]) -> Figure:
     """Correlations of templates with the picture and with the class mean, beside their controls, by group."""
     kinds = [  # name, column of the row after training or before it, colour, marker, hollow
@@ -166,7 +172,7 @@ def likeness(records: Sequence[Record]) -> Figure:
                 if column == "own, same class" and image != "image":
                     continue
                 key = f"own, {elsewhere}" if "elsewhere" in column else column.format(image)
-                value = over_seeds(members, lambda after, start, key=key, b=before: (start if b else after)[key])
+                value = interval([_row(record, before)[key] for record in members])
                 _dot(ax, value, row + (i - 2.5) * 0.12, colour, marker, label if row == 0 else None, hollow=hollow)
         ax.axvline(0, color="#888888", lw=0.9)
         ax.set(xlabel="correlation over pixels", title=f"with the {'picture' if image == 'image' else image}")
@@ -188,10 +194,11 @@ def histograms(records: Sequence[Record]) -> Figure:
     for column, (name, members) in zip(axes.T, found.items(), strict=True):
         for ax, when in zip(column, ("0", "last"), strict=True):
             true, false = (np.concatenate([r.arrays[f"{kind} {when}"] for r in members]) for kind in ("true", "false"))
-            bins = np.linspace(*np.quantile(np.concatenate([true, false]), (0.001, 0.999)), 61)
+            low, high = np.quantile(np.concatenate([true, false]), (0.001, 0.999))
+            bins = np.linspace(low, high, 61)
             ax.hist(true, bins, color=TRUE, alpha=0.55, density=True, label="true class")
             ax.hist(false, bins, histtype="step", color=FALSE, lw=1.8, density=True, label="false class")
-            last = [by_epoch[0 if when == "0" else max(by_epoch)] for by_epoch in map(rows, members)]
+            last = [_row(record, when == "0") for record in members]
             area, p = interval([row["auc"] for row in last]).mean, max(row["dip p"] for row in last)
             ax.set_title(f"{'before' if when == '0' else 'after'}: area {area:.2f}, $p$ ≤ {p:.2g}", fontsize="small")
             ax.set(yticks=[])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from maso.experiments.ch04 import NAMES, groups, over_seeds, plain, rows
+from maso.experiments.ch04 import NAMES, groups, last, plain, rows
 from maso.experiments.statistics import Interval, interval
 from maso.records import Record
 
@@ -24,12 +24,7 @@ def deciding(records: Sequence[Record]) -> str:
     for name, members in groups(records).items():
         keys = ["accuracy", *(f"accuracy, {part}" for part in parts[:2]), *(f"agreement, {part}" for part in parts)]
         without = not members[0].config["bn"] and not members[0].config["bias"]  # b[x] = 0: rounding would decide
-        cells = [
-            "–"
-            if without and key.endswith(", bias")
-            else _percent(over_seeds(members, lambda row, _, key=key: row[key]))
-            for key in keys
-        ]
+        cells = ["–" if without and key.endswith(", bias") else _percent(last(members, key)) for key in keys]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -43,9 +38,9 @@ def common_part(records: Sequence[Record]) -> str:
     for name, members in plain(records).items():
         relative = [r.metrics["without the common part"] for r in members]
         cells = [
-            *(over_seeds(members, lambda row, _, key=key: row[key]) for key in ("own, image", "others, image")),
+            *(last(members, key) for key in ("own, image", "others, image")),
             *(interval([row[key] for row in relative]) for key in ("own", "others")),
-            *(over_seeds(members, lambda row, _, key=key: row[key]) for key in ("own, cosine", "others, cosine")),
+            *(last(members, key) for key in ("own, cosine", "others, cosine")),
         ]
         lines.append(f"| {name} | {' | '.join(f'{i.mean:+.3f} ± {i.high - i.mean:.3f}' for i in cells)} |")
     return "\n".join(lines)
@@ -64,10 +59,10 @@ def classical(pictures: Sequence[Record], templates: Sequence[Record]) -> str:
             lines.append(_filter(f"{name} | {label}", row["accuracy"], row["own"], row["others"], row["auc"]))
             name = ""
         recipe = {key: value for key, value in record.config.items() if key != "images"}
-        (same,) = [r for r in templates if {key: r.config[key] for key in recipe} == recipe]
-        by_epoch = rows(same)
-        last, relative = by_epoch[max(by_epoch)], same.metrics["without the common part"]
-        lines.append(_filter(" | network", last["accuracy"], relative["own"], relative["others"], last["auc"]))
+        for same in (r for r in templates if {key: r.config[key] for key in recipe} == recipe):
+            by_epoch = rows(same)
+            row, relative = by_epoch[max(by_epoch)], same.metrics["without the common part"]
+            lines.append(_filter(" | network", row["accuracy"], relative["own"], relative["others"], row["auc"]))
     return "\n".join(lines)
 
 
