@@ -36,8 +36,13 @@ def groups(records: Sequence[Record]) -> Groups:
     return found
 
 
+def data_name(config: dict[str, Any]) -> str:
+    """The data set of a configuration, in words."""
+    return NAMES.get(config["dataset"], config["dataset"]) + (" grey" if config["grey"] else "")
+
+
 def _label(config: dict[str, Any]) -> str:
-    name = NAMES.get(config["dataset"], config["dataset"]) + (" grey" if config["grey"] else "")
+    name = data_name(config)
     size = "all" if config["samples"] is None else f"{config['samples']:,}"
     network = "" if config["network"] == "small_cnn" else f" {config['network']}"
     switches = [word for key, word in (("bn", "no BN"), ("bias", "no bias")) if not config[key]]

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from maso.datasets import CLASSES
-from maso.experiments.ch04 import NAMES, groups, plain, rows, slopes
+from maso.experiments.ch04 import data_name, groups, plain, rows, slopes
 from maso.experiments.ch04_prior import PLACES
 from maso.experiments.statistics import Interval, interval
 from maso.plots import PALETTE
@@ -109,9 +109,7 @@ def classical(records: Sequence[Record], classes: Sequence[int]) -> Figure:
                 label = {0: names[c], 4: names[rival]}.get(i, "")
                 head = f"{kind}\n" if record is records[0] else ""
                 picture(row[block * len(kinds) + i], image, head + label)
-        row[0].set_ylabel(
-            NAMES[record.config["dataset"]] + (" grey" if record.config["grey"] else ""), fontsize="small"
-        )
+        row[0].set_ylabel(data_name(record.config), fontsize="small")
     return fig
 
 
@@ -285,6 +283,6 @@ def prior(records: Sequence[Record]) -> Figure:
     last.invert_yaxis()
     last.axvline(0, color="#888888", lw=0.9)
     last.axvline(1, color="#888888", lw=0.9, ls="--")
-    last.set(xlabel="slope against the log prior")
+    last.set(xlabel="slope")
     fig.legend(*last.get_legend_handles_labels(), ncols=2, loc="outside lower right", fontsize="small")
     return fig

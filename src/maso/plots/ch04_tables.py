@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from maso.experiments.ch04 import NAMES, groups, last, plain, rows
+from maso.experiments.ch04 import data_name, groups, last, plain, rows
 from maso.experiments.statistics import Interval, interval
 from maso.records import Record
 
@@ -53,7 +53,7 @@ def classical(pictures: Sequence[Record], templates: Sequence[Record]) -> str:
         "|---|---|--:|--:|--:|--:|",
     ]
     for record in pictures:
-        name = NAMES[record.config["dataset"]] + (" grey" if record.config["grey"] else "")
+        name = data_name(record.config)
         for row in record.metrics["classical"]:
             label = {"mean": "class mean", "lda": "discriminant"}[row["filter"]]
             lines.append(_filter(f"{name} | {label}", row["accuracy"], row["own"], row["others"], row["auc"]))
