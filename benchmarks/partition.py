@@ -2,7 +2,7 @@
 
     python benchmarks/partition.py [--nets 64 128 256 slice small_cnn resnet18 googlenet] [--threads 2] [--repeats 5]
 
-Domain [−1, 1]², He weights, biases uniform in [−1, 1]; `slice` is conv 4@5×5/2, 8@3×3/2, dense 32, 10 on a plane
+Domain [−1, 1]², He weights, biases uniform in [−½, ½]; `slice` is conv 4@5×5/2, 8@3×3/2, dense 32, 10 on a plane
 through three 32×32×3 inputs; the networks of images have random weights and a window around one input.
 
 - `ours` is the public call, with outputs and certificates, and without the trace (`first call` has it).
@@ -43,7 +43,7 @@ CLIPPED = ("64",)  # ends in minutes
 
 def _he(layer: Any) -> Any:
     nn.init.normal_(layer.weight, 0, (2 / layer.weight[0].numel()) ** 0.5)
-    nn.init.uniform_(layer.bias, -1, 1)
+    nn.init.uniform_(layer.bias, -0.5, 0.5)
     return layer
 
 

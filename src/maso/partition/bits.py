@@ -55,9 +55,14 @@ def set_bits(words: Array) -> tuple[Array, Array]:
     return row, (word - row * width) * 64 + (bits & 63)
 
 
+def entry(values: Array, row: Array, column: Array) -> Array:
+    """Single entries of a matrix: values[row, column]."""
+    return values.reshape(-1).take(row * values.shape[1] + column)
+
+
 def bit(words: Array, row: Array, column: Array) -> Array:
     """Single bits as int8."""
-    return ((words.view(np.uint8)[row, column >> 3] >> (column & 7).astype(np.uint8)) & 1).astype(np.int8)
+    return ((entry(words.view(np.uint8), row, column >> 3) >> (column & 7).astype(np.uint8)) & 1).astype(np.int8)
 
 
 _BITS_OF_BYTE = ((np.arange(256)[:, None] >> np.arange(8)) & 1).astype(np.int64)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from maso.partition.bits import Array, pack
+from maso.partition.threads import in_parallel
 
 OUTSIDE = np.int64(0)
 
@@ -83,7 +84,7 @@ class Complex:
         keys, start, _, _ = self.half_edges()
         order = np.argsort(keys, kind="stable")
         first = np.flatnonzero(np.diff(keys[order], prepend=keys[order[0]] - 1))
-        return np.bitwise_or.reduceat(pack(mask)[start[order]], first, axis=0)
+        return np.bitwise_or.reduceat(pack(mask).take(start[order], 0), first, axis=0)
 
     def rekey(self, new: Array) -> Array:
         """Give the regions new keys, in the order of `regions()`; regions with equal keys become one.
@@ -129,23 +130,27 @@ class Complex:
         """
         key, start, end, edge = self.half_edges()
         order = np.argsort(key)
-        key, start, end, edge = key[order], start[order], end[order], edge[order]
+        key, start, end, edge = (a.take(order) for a in (key, start, end, edge))
         first = np.flatnonzero(np.concatenate([[True], key[1:] != key[:-1]]))
         if len(first) != self.count():
             raise Degenerate(f"{len(first)} keys for {self.count()} faces")
-        tokens = np.random.default_rng(0).integers(1, 2**62, len(self.x))
-        if (np.add.reduceat(tokens[start], first) != np.add.reduceat(tokens[end], first)).any():
-            raise Degenerate("the border of a region is not closed")
         sides = np.diff(np.append(first, len(key)))
-        columns = [np.ascontiguousarray(c) for c in self.x.T]
-        (s, u), (t, v) = ((c[start], c[end]) for c in columns)
-        middle = [np.add.reduceat(c, first) / sides for c in (s, t)]
-        for a, b, m in ((s, u, middle[0]), (t, v, middle[1])):
-            m = np.repeat(m, sides)
-            a -= m
-            b -= m
-        areas = np.add.reduceat(s * v - t * u, first) / 2
-        centre = np.stack(middle, 1)
+
+        def closed() -> None:
+            tokens = np.random.default_rng(0).integers(1, 2**62, len(self.x))
+            if np.add.reduceat(tokens.take(start) - tokens.take(end), first).any():
+                raise Degenerate("the border of a region is not closed")
+
+        def measured() -> tuple[Array, Array]:
+            a, b = self.x.take(start, 0), self.x.take(end, 0)
+            centre = np.stack([np.add.reduceat(a[:, i], first) / sides for i in (0, 1)], 1)
+            middle = np.repeat(centre, sides, axis=0)
+            a -= middle
+            b -= middle
+            areas = np.add.reduceat(a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0], first) / 2
+            return areas, centre
+
+        _, (areas, centre) = in_parallel(closed, measured)
         if (areas <= 0).any():
             raise Degenerate(f"{(areas <= 0).sum()} regions without area")
         if abs(areas.sum() / area - 1) > 1e-9:

@@ -25,76 +25,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from maso.partition.bits import Array, bit, mix, pack, set_bits, sum_tokens
+from maso.partition.bits import Array, bit, entry, mix, pack, set_bits, sum_tokens
 from maso.partition.complex import OUTSIDE, Complex, Degenerate
+from maso.partition.split import Points, Split
 from maso.partition.threads import over_blocks
 
 _ROWS = 1024  # vertices whose values stay in cache
-_NUMBERS = 1 << 17  # numbers that stay in cache
 _PAIRS = 1 << 20  # pairs of chords looked at together
 _NONE = np.zeros(0, np.int64)
-
-
-@dataclass
-class Points:
-    """Points inserted into segments: point i sits at parameter t[i] of a segment, sorted along each segment.
-
-    Attributes:
-        a, b: ends of every segment.
-        count: points on every segment.
-        t: parameter in (0, 1) of every point.
-        unit: the unit that is zero there.
-        bend: |change of that unit along the whole segment|, by which functions of it bend at the point.
-        row: vertex number of the point; −1: evaluated on another segment.
-    """
-
-    a: Array
-    b: Array
-    count: Array
-    t: Array
-    unit: Array
-    bend: Array
-    row: Array
-
-
-@dataclass
-class Split:
-    """How the new vertices of one cut follow from the old: cuts of edges, then crossings of two chords.
-
-    Attributes:
-        before, after: number of vertices before and after.
-        edges, chords: the points inserted; every new vertex lies on exactly one segment.
-        zero_vertex, zero_unit: new vertices and the units that are zero there.
-    """
-
-    before: int
-    after: int
-    edges: Points
-    chords: Points
-    zero_vertex: Array
-    zero_unit: Array
-
-    def extend(self, old: Array) -> Array:
-        """Rows linear on every old edge and in every old region, (before, n), at all vertices: (after, n)."""
-        new = np.empty((self.after, *old.shape[1:]))
-        new[: self.before] = old
-        for points in (self.edges, self.chords):
-            here = np.flatnonzero(points.row >= 0)
-            segment = np.repeat(np.arange(len(points.a)), points.count)[here]
-            rows, t = points.row[here], points.t[here]
-            self._fill(new, points.a[segment], points.b[segment], rows, t)
-        return new
-
-    @staticmethod
-    def _fill(new: Array, a: Array, b: Array, rows: Array, t: Array) -> None:
-        def block(at: slice) -> None:
-            low, high = new[a[at]], new[b[at]]
-            high -= low
-            high *= t[at, None]
-            high += low
-            new[rows[at]] = high
-
-        over_blocks(block, len(rows), max(64, _NUMBERS // max(1, new.shape[1])))
 
 
 class TooMany(Exception):
@@ -180,27 +118,26 @@ class _Cut:
         """Cuts of the edges, sorted along each edge, and the pieces of the edges with their keys."""
         c, z, tokens = self.cells, self.z, self.tokens
         edges = len(c.start)
-        p0, p1 = self.pos[c.start], self.pos[c.end]
+        p0, p1 = self.pos.take(c.start, 0), self.pos.take(c.end, 0)
         if self.zero:
-            n0, n1 = self.neg[c.start], self.neg[c.end]
+            n0, n1 = self.neg.take(c.start, 0), self.neg.take(c.end, 0)
             crossed = (p0 & n1) | (n0 & p1)
         else:
             crossed = p0 ^ p1
         edge, unit = set_bits(crossed)
-        z0, z1 = z[c.start[edge], unit], z[c.end[edge], unit]
+        z0, z1 = entry(z, c.start[edge], unit), entry(z, c.end[edge], unit)
         t = z0 / (z0 - z1)
         count = np.bincount(edge, minlength=edges)
         several = np.flatnonzero(count[edge] > 1)
         if len(several):
-            order = several[np.lexsort((t[several], edge[several]))]
+            order = several[order_along(edge[several], t[several])]
             for a in (edge, unit, t, z0, z1):
                 a[several] = a[order]
             _resolved(edge[several], t[several], self.tolerance[unit[several]] / np.abs(z0[several] - z1[several]))
         self.edge, self.unit, self.t, self.bend = edge, unit, t, np.abs(z1 - z0)
         self.edge_count, self.cuts = count, len(edge)
         self.falls = z0 > 0  # from start to end
-        a = c.x[c.start[edge]]
-        self.cut_x = a + t[:, None] * (c.x[c.end[edge]] - a)
+        self.cut_x = between(c.x, c.start[edge], c.end[edge], t)
 
         # tokens of the units positive just after the start of an edge, seen from the edge; `*_line` corrects for units
         # that are zero all along the edge and positive in the region beside it
@@ -218,8 +155,8 @@ class _Cut:
             region = np.empty(len(key), np.int64)
             region[order] = np.cumsum(fresh) - 1
             first = np.flatnonzero(fresh)
-            some_pos = np.bitwise_or.reduceat(self.pos[start[order]], first, axis=0)
-            some_neg = np.bitwise_or.reduceat(self.neg[start[order]], first, axis=0)
+            some_pos = np.bitwise_or.reduceat(self.pos.take(start[order], 0), first, axis=0)
+            some_neg = np.bitwise_or.reduceat(self.neg.take(start[order], 0), first, axis=0)
             along = ~(p0 | n0 | p1 | n1)[back] & some_pos[region]
             rows = np.flatnonzero(along.any(1))
             self.snapped = start[rows]
@@ -267,7 +204,7 @@ class _Cut:
         self.end_b = np.concatenate([c.end[self.edge[seen]], at])
         self.end_ahead = np.concatenate([np.full(len(seen), -1), ahead])
         self.end_t = np.concatenate([self.t[seen], np.zeros(len(corner))])
-        self.end_x = np.concatenate([self.cut_x[seen], c.x[at]])
+        self.end_x = np.concatenate([self.cut_x.take(seen, 0), c.x.take(at, 0)])
         beside = back[corner]
         piece = np.where(corner >= edges, self.pieces.last[beside], self.pieces.first[beside])
         here = self.piece_token[piece] - np.where(rises, self.tokens[unit], 0)
@@ -355,8 +292,8 @@ class _Cut:
 
     def value(self, end: Array, unit: Array) -> Array:
         """Value of a unit at an end of a chord."""
-        a = self.z[self.end_a[end], unit]
-        return a + self.end_t[end] * (self.z[self.end_b[end], unit] - a)
+        a, b = entry(self.z, self.end_a[end], unit), entry(self.z, self.end_b[end], unit)
+        return a + self.end_t[end] * (b - a)
 
     # ------------------------------------------------------------------ the new complex
     def assemble(self) -> Split:
@@ -370,14 +307,13 @@ class _Cut:
             u, w = za0 / (za0 - za1), zb0 / (zb0 - zb1)
             if not ((u > 0) & (u < 1) & (w > 0) & (w < 1)).all():
                 raise Degenerate("a crossing is not inside its chords")
-        x = self.end_x[p[A]]
-        x = x + u[:, None] * (self.end_x[q[A]] - x)
+        x = between(self.end_x, p[A], q[A], u)
         chord, t = np.concatenate([A, B]), np.concatenate([u, w])
         unit = np.concatenate([unit_b, unit_a])
         positive = np.concatenate([self.side, self.sign_at(p[B], A)]) > 0
         step = np.where(positive, -tokens[unit], tokens[unit])
         bend = np.abs(np.concatenate([za1 - za0, zb1 - zb0]))
-        order = np.lexsort((t, chord))
+        order = order_along(chord, t)
         chord, t, unit, step, bend = chord[order], t[order], unit[order], step[order], bend[order]
         _resolved(chord, t, self.tolerance[unit] / bend)
         vertex = V + C + np.tile(np.arange(crossings), 2)[order]
@@ -444,6 +380,21 @@ def _prefix(pieces: _Pieces, count: Array, begin: Array, step: Array) -> Array:
     value[pieces.at + 1] = step
     value = np.cumsum(value)
     return value + np.repeat(begin - value[pieces.first], count + 1)
+
+
+def between(x: Array, a: Array, b: Array, t: Array) -> Array:
+    """Points at parameter t from x[a] to x[b]."""
+    start = x.take(a, 0)
+    return start + t[:, None] * (x.take(b, 0) - start)
+
+
+def order_along(segment: Array, t: Array) -> Array:
+    """Order by segment, then by parameter in (0, 1)."""
+    order = np.argsort((segment << 40) + (t * (1 << 40)).astype(np.int64))
+    a, s = t[order], segment[order]
+    if ((s[1:] == s[:-1]) & (a[1:] < a[:-1])).any():  # closer together than 2⁻⁴⁰
+        return np.lexsort((t, segment))
+    return order
 
 
 def _resolved(segment: Array, t: Array, error: Array) -> None:

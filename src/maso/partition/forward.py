@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from maso.graph import Forward, Graph, Node, Operator, Reading, entries, flat
 from maso.operators import Gate, Selection
 from maso.partition.bits import Array, gate_tokens, pack, sum_tokens, winner_tokens
 
+_NUMBERS = 1 << 22  # activations of a batch of forwarded points
 _SURE = 1e-12  # a choice closer to a tie than this, relative to the largest number so far, is rounding
 
 
@@ -73,6 +75,11 @@ class Forwarded:
         return cls(
             join("output"), join("key"), join("sure"), join("scale"), join_each("layer_keys"), join_each("codes")
         )
+
+
+def batch(graph: Graph) -> int:
+    """Number of points to forward at a time."""
+    return max(16, _NUMBERS // max(math.prod(n.shape) for n in [graph.input, *graph.nodes]))
 
 
 def forward(graph: Graph, model: Snapshot, x: Tensor, *, codes: bool = False) -> Forwarded:

@@ -29,10 +29,10 @@ from maso.graph import Graph, Node, Operator, Reading
 from maso.operators import Gate, Selection
 from maso.partition.bits import Array, gate_tokens, winner_tokens
 from maso.partition.complex import Complex
-from maso.partition.cut import Split, cut
+from maso.partition.cut import cut
 from maso.partition.plane import Plane
-from maso.partition.scan import scan
-from maso.partition.threads import over_blocks
+from maso.partition.split import Split
+from maso.partition.threads import over_blocks, threads_for
 from maso.partition.tournament import GAMMA, Tournament, span
 
 _ROWS = 1024
@@ -135,27 +135,23 @@ class FrameReading(Reading[Node]):
         n = len(self.blocks[0].values)
         out = np.empty((vertices or n, rows.shape[1]))
         for i in range(0, n, _ROWS):
-            o, at = out[i : min(i + _ROWS, n)], 0
-            for b in self.blocks:
-                d = direction[at : at + b.values.shape[1]]
-                if at:
-                    o += b.values[i : i + _ROWS] @ d
-                else:
-                    np.dot(b.values[i : i + _ROWS], d, out=o)
-                at += len(d)
+            parts = [b.values[i : i + _ROWS] for b in self.blocks]
+            o = out[i : min(i + _ROWS, n)]
+            np.dot(parts[0] if len(parts) == 1 else np.concatenate(parts, 1), direction, out=o)
             o += origin
         return out
 
     def at_vertices(self, rows: Tensor) -> Array:
-        """A flat tensor at all vertices, those of a pending cut by a scan along the segments cut."""
+        """A flat tensor at all vertices, those of a pending cut from the ends and bends of the segments cut."""
         if self.pending is None:
             return self.values(rows)
         split, row, jump = self.pending.split, self.pending.row, self.pending.jump
-        out = self.values(rows, vertices=split.after)
-        direction = (rows[1:] - rows[0]).cpu().numpy()
+        out = self.values(rows, vertices=split.after + self.rank)  # below the vertices, the rows by which values bend
+        out[split.after :] = (rows[1:] - rows[0]).cpu().numpy()
         for points in (split.edges, split.chords):
-            scan(out, points, row, jump, direction)
-        return out
+            for combination in points.bent(split.after + row, jump):
+                combination.apply(out)
+        return out[: split.after]
 
     def follow(self, splits: list[Split]) -> None:
         """Extend all coefficients to the vertices of new cuts."""
@@ -231,7 +227,9 @@ class FrameReading(Reading[Node]):
         """The operator on the rows."""
         node = operator.node
         began = time.perf_counter()
-        self.rows[node] = operator(*[self.rows[n] for n in node.inputs])
+        operands = [self.rows[n] for n in node.inputs]
+        with threads_for(sum(t.numel() for value in operands for t in _tensors(value))):
+            self.rows[node] = operator(*operands)
         for t in _tensors(self.rows[node]):
             self.peak = max(self.peak, float(t.select(node.axis, 0).abs().max()))
         self.affine_seconds += time.perf_counter() - began

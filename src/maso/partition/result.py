@@ -19,13 +19,11 @@ from maso.graph import Graph
 from maso.partition import geometry
 from maso.partition.bits import Array
 from maso.partition.complex import OUTSIDE, Complex, Degenerate, Faces, walk
-from maso.partition.forward import Forwarded, Snapshot, forward, tangents
+from maso.partition.forward import Forwarded, Snapshot, batch, forward, tangents
 from maso.partition.plane import Plane
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-_NUMBERS = 1 << 22  # activations of a batch of forwarded points
 
 
 class Partition:
@@ -111,10 +109,19 @@ class Partition:
         first, vertex = self.corners
         return np.split(self.vertices[vertex], first[1:-1])
 
+    def _sides(self, chosen: Array) -> tuple[Array, Array, Array]:
+        """Half-edges of regions, one region after the other: (half-edges, first of each region, region of each)."""
+        f = self._faces
+        sides = np.diff(f.first)[chosen]
+        first = np.cumsum(sides) - sides
+        region = np.repeat(np.arange(len(chosen)), sides)
+        return (f.first[chosen] - first)[region] + np.arange(len(region)), first, region
+
     def reach(self, regions: Array) -> Array:
         """Largest magnitude of an output at the corners of regions: (n,)."""
-        f, size = self._faces, np.abs(self.values).max(1, initial=0.0)
-        return np.maximum.reduceat(size[f.start], f.first[:-1])[regions]
+        half, first, _ = self._sides(regions)
+        size = np.abs(self.values.take(self._faces.start[half], 0)).max(1, initial=0.0)
+        return np.maximum.reduceat(size, first)
 
     # ------------------------------------------------------------------ affine maps and codes
     def affine(self, regions: Sequence[int] | Array | slice = slice(None)) -> tuple[Array, Array]:
@@ -130,15 +137,12 @@ class Partition:
         chosen = np.arange(len(self))[regions]
         if not len(chosen):
             return np.zeros((0, self.values.shape[1], 2)), np.zeros((0, self.values.shape[1]))
-        sides = np.diff(f.first)[chosen]
-        last = np.cumsum(sides)
-        first = last - sides
-        region = np.repeat(np.arange(len(chosen)), sides)
-        half = f.first[chosen][region] + np.arange(last[-1]) - first[region]
+        half, first, region = self._sides(chosen)
         start, end = f.start[half], f.end[half]
-        mean = np.add.reduceat(self.values[start], first, axis=0) / sides[:, None]
-        along = self.vertices[end] - self.vertices[start]
-        middle = (self.values[start] + self.values[end]) / 2 - mean[region]
+        here, there = self.values.take(start, 0), self.values.take(end, 0)
+        mean = np.add.reduceat(here, first, axis=0) / np.bincount(region)[:, None]
+        along = self.vertices.take(end, 0) - self.vertices.take(start, 0)
+        middle = (here + there) / 2 - mean.take(region, 0)
         integral = [np.add.reduceat(middle * along[:, i : i + 1], first, axis=0) for i in (1, 0)]
         A = np.stack([integral[0], -integral[1]], 2) / f.area[chosen][:, None, None]
         return A, mean - np.einsum("fkd,fd->fk", A, f.centre[chosen])
@@ -151,7 +155,7 @@ class Partition:
     def forward(self, regions: Array | None = None, *, codes: bool = False) -> Forwarded:
         """The network at the centres of regions (all by default)."""
         centres = self.centres if regions is None else self.centres[regions]
-        step = max(16, _NUMBERS // max(int(np.prod(n.shape)) for n in [self._graph.input, *self._graph.nodes]))
+        step = batch(self._graph)
         batches = [
             forward(self._graph, self._model, self.plane.points(centres[i : i + step]), codes=codes)
             for i in range(0, len(centres), step)
@@ -167,7 +171,7 @@ class Partition:
     def slopes(self) -> Array:
         """Slopes A of all regions, (F, K, 2), by forwarding tangents: exact to rounding however small the region."""
         directions = self._directions
-        step = max(16, _NUMBERS // 3 // max(int(np.prod(n.shape)) for n in [self._graph.input, *self._graph.nodes]))
+        step = max(16, batch(self._graph) // 3)
         found = [
             tangents(self._graph, self._model, self.plane.points(self.centres[i : i + step]), directions)[1]
             for i in range(0, len(self), step)

@@ -17,6 +17,7 @@ from maso.partition.forward import Snapshot, forward
 from maso.partition.network import read_network
 from maso.partition.plane import Plane
 from maso.partition.result import Partition
+from maso.partition.threads import lend_threads
 from maso.partition.tiles import Limits, TooLarge, default_bytes, run_tiles, run_window, stitch
 
 _SAMPLE = 64  # centres that are forwarded at the least
@@ -68,7 +69,8 @@ def partition(
         7
     """
     graph, snapshot = read_network(model, plane.origin, layers)
-    return compute(graph, snapshot, plane, Limits(max_regions, max_bytes or default_bytes()), progress=progress)
+    with lend_threads():
+        return compute(graph, snapshot, plane, Limits(max_regions, max_bytes or default_bytes()), progress=progress)
 
 
 def compute(graph: Graph, model: Snapshot, plane: Plane, limits: Limits, *, progress: bool = False) -> Partition:
