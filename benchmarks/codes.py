@@ -10,8 +10,8 @@ Random codes of one ReLU layer (28,800 units is the first one of smallCNN); the 
   its order, so distances are compared.
 - `floor` reads and writes the packed codes once: the memory traffic that no way avoids.
 
-Encoding is timed apart from the search.  Ratios are to `int8`; `whole` extrapolates the search to 10,000 queries against
-50,000 images.  The forward pass that gives the codes is not in it.
+Encoding is timed apart from the search.  Ratios are to `int8`; `whole` extrapolates the search to 10,000 queries
+against 50,000 images.  The forward pass that gives the codes is not in it.
 """
 
 from __future__ import annotations
