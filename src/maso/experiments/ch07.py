@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 
 from maso.experiments import Experiment, Verdict, on_cpu, same_grid
-from maso.experiments.ch07_agreement import KS, Agreement, run_agreement
+from maso.experiments.ch07_agreement import KS, Agreement, recipe, run_agreement
 from maso.experiments.ch07_metric import SAME, Metric, run_metric
 from maso.experiments.ch07_speed import Speed, run_speed
 from maso.experiments.statistics import Interval, interval
+from maso.experiments.trained import Recipe
 from maso.records import Record
 
 KINDS = ("ReLU", "pool")
@@ -202,24 +203,17 @@ SEEDS = range(5)
 QUICK: dict[str, Any] = {
     "dataset": "digits", "grey": True, "samples": 400, "keep": (0,), "queries": 100, "images": 400, "pairs": (50, 400),
 }  # fmt: skip
-FULL: dict[str, Any] = {
-    "samples": None, "keep": (0, 1, 2, 5, 10, 20), "queries": 10_000, "images": 45_000, "pairs": (1000, 5000),
-}  # fmt: skip
-STANDARD_FULL: dict[str, Any] = {"epochs": 40, **FULL}
-TWINS_FULL: dict[str, Any] = {"epochs": 55, "lr": 5e-4, "schedule": "constant", **FULL, "keep": (0, 1, 5, 10, 20)}
-FULL_NETWORKS: list[dict[str, Any]] = [{"network": "small_cnn"}, {"network": "large_cnn", "lr": 1e-3}]
+FULL: dict[str, Any] = {"samples": None, "queries": 10_000, "images": 45_000, "pairs": (1000, 5000)}
+EPOCHS = (0, 1, 2, 5, 10, 20)
 
 
 def _agreement(profile: str) -> list[Agreement]:
     if profile == "quick":
         return [Agreement(seed, epochs=6, shown=0 if seed else 2, **QUICK) for seed in (0, 1)]
     if profile == "full":
-        found = [
-            Agreement(seed, dataset, **STANDARD_FULL, **network)
-            for network in FULL_NETWORKS
-            for dataset in ("cifar10", "fashion_mnist", "mnist")
-            for seed in SEEDS
-        ]
+        images = ("cifar10", "fashion_mnist", "mnist")
+        found = [Agreement(seed, dataset, epochs=40, keep=EPOCHS, **FULL) for dataset in images for seed in SEEDS]
+        found += [Agreement(seed, network="large_cnn", epochs=40, keep=(0,), lr=1e-3, **FULL) for seed in SEEDS]
     else:
         found = [Agreement(seed) for seed in SEEDS]
         found += [Agreement(seed, "fashion_mnist", epochs=4, keep=(0, 1, 2)) for seed in SEEDS]
@@ -231,8 +225,8 @@ def _labels(profile: str) -> list[Agreement]:
         base = Agreement(0, epochs=6, **QUICK)
         return [replace(base, seed=seed, labels=labels) for seed in (0, 1) for labels in ("true", "permuted")]
     if profile == "full":
-        networks: list[dict[str, Any]] = [{"network": name} for name in ("small_cnn", "large_cnn", "small_resnet")]
-        bases = [Agreement(0, **TWINS_FULL, **network) for network in networks]
+        base = Agreement(0, epochs=55, keep=(0, 1, 5, 10, 20), lr=5e-4, schedule="constant", **FULL)
+        bases = [replace(base, network=network) for network in ("small_cnn", "large_cnn", "small_resnet")]
     else:
         bases = [Agreement(0, samples=5000, epochs=40, keep=(0, 5, 10, 20))]
     return [replace(base, seed=s, labels=labels) for base in bases for s in SEEDS for labels in ("true", "permuted")]
@@ -243,9 +237,13 @@ def _speed(profile: str) -> list[Speed]:
     return [Speed(0, *sizes[profile])]
 
 
+def _recipes(config: Agreement) -> list[Recipe]:
+    return [recipe(config)]
+
+
 EXPERIMENTS = [
-    Experiment("07-agreement", run_agreement, _agreement, run_agreement.__module__),
-    Experiment("07-labels", run_agreement, _labels, run_agreement.__module__),
+    Experiment("07-agreement", run_agreement, _agreement, run_agreement.__module__, _recipes),
+    Experiment("07-labels", run_agreement, _labels, run_agreement.__module__, _recipes),
     Experiment(
         "07-metric",
         on_cpu(run_metric),
