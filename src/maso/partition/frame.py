@@ -146,10 +146,11 @@ class FrameReading(Reading[Node]):
         if self.pending is None:
             return self.values(rows)
         split, row, jump = self.pending.split, self.pending.row, self.pending.jump
-        out = self.values(rows, vertices=split.after + self.rank)  # below the vertices, the rows by which values bend
-        out[split.after :] = (rows[1:] - rows[0]).cpu().numpy()
+        spare = split.after + self.rank  # below the vertices, the rows by which values bend, then spare ones
+        out = self.values(rows, vertices=spare + max(split.edges.ahead, split.chords.ahead))
+        out[split.after : spare] = (rows[1:] - rows[0]).cpu().numpy()
         for points in (split.edges, split.chords):
-            for combination in points.bent(split.after + row, jump):
+            for combination in points.bent(split.after + row, jump, spare):
                 combination.apply(out)
         return out[: split.after]
 
@@ -277,8 +278,8 @@ class FrameReading(Reading[Node]):
         cutting = columns if settled and dies else np.unique(unit)
         at = np.searchsorted(cutting, unit)
         if len(cutting) < len(columns):
-            z = np.ascontiguousarray(z[:, np.searchsorted(columns, cutting)])
-        shifted = z if whole else z[:, at] - threshold
+            z = z.take(np.searchsorted(columns, cutting), 1)
+        shifted = z if whole else z.take(at, 1) - threshold
         splits = cut(self.cells, shifted, np.concatenate(tokens), np.concatenate(tolerance), self.most)
         kept = self.rank - (size if settled and dies else 0)
         if len(splits) == 1 and count == 1 and self.next_size[node] <= kept + len(cutting):

@@ -16,23 +16,25 @@ from maso.partition.threads import over_blocks
 _NUMBERS = 1 << 18  # numbers that a thread writes at a time
 
 
+@dataclass
 class Combination:
-    """Some rows of an array as sparse combinations of other rows, in compressed sparse rows.
+    """Consecutive rows of an array as sparse combinations of other rows, in compressed sparse rows.
 
     Attributes:
-        target: (n,) numbers of the rows, ascending.
-        pointer: (n + 1,) entries pointer[i] … pointer[i + 1] − 1 belong to row target[i].
+        first: number of the first row.
+        pointer: (n + 1,) entries pointer[i] … pointer[i + 1] − 1 belong to row first + i.
         column, weight: (entries,) the row combined, and its factor.
     """
 
-    def __init__(self, target: Array, pointer: Array, column: Array, weight: Array) -> None:
-        self.target, self.pointer, self.column, self.weight = target, pointer, column, weight
+    first: int
+    pointer: Array
+    column: Array
+    weight: Array
 
     def apply(self, rows: Array) -> None:
         """Fill the rows in, in place: (any number, k) float64."""
         _warn_once()
-        whole, target = torch.from_numpy(rows), self.target
-        in_a_row = len(target) > 0 and target[-1] - target[0] == len(target) - 1
+        whole = torch.from_numpy(rows)
 
         def block(at: slice) -> None:
             low, high = self.pointer[at.start], self.pointer[at.stop]
@@ -43,13 +45,10 @@ class Combination:
                 size=(at.stop - at.start, len(rows)),
                 check_invariants=False,
             )
-            if in_a_row:
-                out = whole[target[at.start] : target[at.stop - 1] + 1]
-                torch.addmm(out, matrix, whole, beta=0, out=out)
-            else:
-                rows[target[at]] = (matrix @ whole).numpy()
+            out = whole[self.first + at.start : self.first + at.stop]
+            torch.addmm(out, matrix, whole, beta=0, out=out)
 
-        over_blocks(block, len(target), max(64, _NUMBERS // max(1, rows.shape[1])))
+        over_blocks(block, len(self.pointer) - 1, max(64, _NUMBERS // max(1, rows.shape[1])))
 
 
 @cache
@@ -92,55 +91,10 @@ class Points:
         """Segment of every point."""
         return np.repeat(np.arange(len(self.a)), self.count)
 
-    def straight(self) -> Combination:
-        """Values linear along every segment."""
-        segment, t = self.segment[self.wanted], self.t[self.wanted]
-        column, weight = np.empty((len(t), 2), np.int64), np.empty((len(t), 2))
-        column[:, 0], column[:, 1] = self.a[segment], self.b[segment]
-        weight[:, 0], weight[:, 1] = 1 - t, t
-        return Combination(self.row[self.wanted], np.arange(0, 2 * len(t) + 1, 2), column.ravel(), weight.ravel())
-
-    def bent(self, row: Array, jump: Array) -> Iterator[Combination]:
-        """Values continuous and piecewise linear along every segment, whose slope turns at point k by
-        bend_k · jump[unit_k] times the row row[unit_k]; to be applied one after the other.
-
-        Between two points p and q of the segment, with G(t, s) = min(t, s) (1 − max(t, s)) for t and s counted from 0
-        at p to 1 at q, the value at t is  (1 − t) value_p + t value_q − (q − p) Σ_k bend_k jump G(t, t_k) row.
-        So that no sum is long, every eighth point is evaluated first, and before these every eighth of them, and so on.
-        """
-        level = self._levels()
-        turn, which = self.bend * jump[self.unit], row[self.unit]
-        first = np.cumsum(self.count) - self.count
-        for now in range(int(level.max(initial=-1)), -1, -1):
-            point = self.wanted[level[self.wanted] == now]
-            known = np.flatnonzero(level > now)
-            after = np.searchsorted(known, point)
-            segment = self.segment[point]
-            padded = np.concatenate([[-1], known, [len(self.t)]])
-            low = np.maximum(padded[after], first[segment] - 1)  # nearest known points, or the ends of the segment
-            high = np.minimum(padded[after + 1], first[segment] + self.count[segment])
-            at_a, at_b = low < first[segment], high == first[segment] + self.count[segment]
-            begin = np.where(at_a, 0.0, self.t[low])
-            width = np.where(at_b, 1.0, self.t[np.minimum(high, len(self.t) - 1)]) - begin
-            t, count = (self.t[point] - begin) / width, high - low - 1
-            pointer = np.zeros(len(t) + 1, np.int64)
-            np.cumsum(count + 2, out=pointer[1:])
-            column, weight, at = np.empty(pointer[-1], np.int64), np.empty(pointer[-1]), pointer[:-1]
-            column[at] = np.where(at_a, self.a[segment], self.row[low])
-            column[at + 1] = np.where(at_b, self.b[segment], self.row[np.minimum(high, len(self.t) - 1)])
-            weight[at], weight[at + 1] = 1 - t, t
-            one = np.repeat(np.arange(len(t)), count)
-            within = np.arange(len(one)) - np.repeat(np.cumsum(count) - count, count)
-            other = low[one] + 1 + within
-            here, there = t[one], (self.t[other] - begin[one]) / width[one]
-            at = at[one] + 2 + within
-            column[at] = which[other]
-            weight[at] = -turn[other] * width[one] * np.minimum(here, there) * (1 - np.maximum(here, there))
-            yield Combination(self.row[point], pointer, column, weight)
-
-    def _levels(self) -> Array:
-        """For every point, in which round it is evaluated: how often eight divides its number among the wanted points
-        of its segment, counted from 1; −1 for those evaluated elsewhere."""
+    @cached_property
+    def level(self) -> Array:
+        """For every point, how often eight divides its number, counted from 1, among the wanted points of its segment;
+        −1 for those evaluated elsewhere."""
         wanted = self.row >= 0
         total = np.concatenate([[0], np.cumsum(wanted)])
         number = total[1:] - total[np.cumsum(self.count) - self.count][self.segment]
@@ -149,6 +103,71 @@ class Points:
             level[wanted & (number % step == 0)] += 1
             step *= 8
         return level
+
+    @property
+    def ahead(self) -> int:
+        """Number of points that `bent` evaluates before the others."""
+        return int((self.level > 0).sum())
+
+    def straight(self) -> Combination:
+        """Values linear along every segment."""
+        segment, t = self.segment[self.wanted], self.t[self.wanted]
+        column, weight = np.empty((len(t), 2), np.int64), np.empty((len(t), 2))
+        column[:, 0], column[:, 1] = self.a[segment], self.b[segment]
+        weight[:, 0], weight[:, 1] = 1 - t, t
+        return Combination(self._first, np.arange(0, 2 * len(t) + 1, 2), column.ravel(), weight.ravel())
+
+    @property
+    def _first(self) -> int:
+        return int(self.row[self.wanted[0]]) if len(self.wanted) else 0
+
+    def bent(self, row: Array, jump: Array, spare: int) -> Iterator[Combination]:
+        """Values continuous and piecewise linear along every segment, whose slope turns at point k by
+        bend_k · jump[unit_k] times the row row[unit_k]; to be applied one after the other.
+
+        Between two points p and q of the segment, with G(t, s) = min(t, s) (1 − max(t, s)) for t and s counted from 0
+        at p to 1 at q, the value at t is  (1 − t) value_p + t value_q − (q − p) Σ_k bend_k jump G(t, t_k) row.
+        So that no sum is long, every eighth point is evaluated first, and before these every eighth of them, and so on.
+
+        Args:
+            spare: number of the first of `ahead` spare rows, for the points evaluated first.
+        """
+        level, place = self.level, np.empty(len(self.t), np.int64)
+        turn, which = self.bend * jump[self.unit], row[self.unit]
+        for now in range(int(level.max(initial=0)), -1, -1):
+            point = np.flatnonzero(level == now) if now else self.wanted
+            pointer, column, weight = self._between(point, level > now, place, turn, which)
+            yield Combination(spare if now else self._first, pointer, column, weight)
+            if now:
+                place[point] = spare + np.arange(len(point))
+                spare += len(point)
+
+    def _between(
+        self, point: Array, is_known: Array, place: Array, turn: Array, which: Array
+    ) -> tuple[Array, Array, Array]:
+        """Entries of points from the nearest known points (or the ends of the segment) and the bends between these."""
+        begin, end = np.cumsum(self.count) - self.count, np.cumsum(self.count)
+        known = np.concatenate([[-1], np.flatnonzero(is_known), [len(self.t)]])
+        segment, after = self.segment[point], np.searchsorted(known, point)
+        low, high = np.maximum(known[after - 1], begin[segment] - 1), np.minimum(known[after], end[segment])
+        at_a, at_b = low < begin[segment], high == end[segment]
+        start = np.where(at_a, 0.0, self.t[low])
+        width = np.where(at_b, 1.0, self.t.take(high, mode="clip")) - start
+        t, count = (self.t[point] - start) / width, high - low - 1
+        pointer = np.zeros(len(t) + 1, np.int64)
+        np.cumsum(count + 2, out=pointer[1:])
+        column, weight, at = np.empty(pointer[-1], np.int64), np.empty(pointer[-1]), pointer[:-1]
+        column[at] = np.where(at_a, self.a[segment], place[low])
+        column[at + 1] = np.where(at_b, self.b[segment], place.take(high, mode="clip"))
+        weight[at], weight[at + 1] = 1 - t, t
+        one = np.repeat(np.arange(len(t)), count)
+        within = np.arange(len(one)) - (pointer[:-1] - 2 * np.arange(len(t)))[one]
+        other = low[one] + 1 + within
+        here, there = t[one], (self.t[other] - start[one]) / width[one]
+        entries = at[one] + 2 + within
+        column[entries] = which[other]
+        weight[entries] = -turn[other] * width[one] * np.minimum(here, there) * (1 - np.maximum(here, there))
+        return pointer, column, weight
 
 
 @dataclass
