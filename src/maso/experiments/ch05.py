@@ -14,8 +14,9 @@ import numpy as np
 
 from maso.experiments import Experiment, Verdict, on_cpu, same_grid
 from maso.experiments.ch05_optimum import Growth, Optimum, run_growth, run_optimum
-from maso.experiments.ch05_templates import Templates, run_templates
+from maso.experiments.ch05_templates import Templates, recipe, run_templates
 from maso.experiments.statistics import Interval, interval
+from maso.experiments.trained import Recipe
 from maso.records import Record
 
 TOLERANCE = 1e-6
@@ -251,6 +252,10 @@ def _widths(profile: str) -> list[Any]:
     return [replace(base, seed=seed, labels=labels, width=w) for seed in SEEDS for labels in LABELS for w in widths]
 
 
+def _recipes(config: Templates) -> list[Recipe]:
+    return [recipe(config)]
+
+
 EXPERIMENTS = [
     Experiment(
         "05-optimum",
@@ -264,6 +269,6 @@ EXPERIMENTS = [
         same_grid([Growth(0)], [Growth(seed, classes) for seed in SEEDS for classes in (2, 10)]),
         run_growth.__module__,
     ),
-    Experiment("05-templates", run_templates, _templates, run_templates.__module__),
-    Experiment("05-widths", run_templates, _widths, run_templates.__module__),
+    Experiment("05-templates", run_templates, _templates, run_templates.__module__, _recipes),
+    Experiment("05-widths", run_templates, _widths, run_templates.__module__, _recipes),
 ]
