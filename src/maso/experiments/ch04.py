@@ -284,7 +284,7 @@ def _pictures(profile: str) -> list[Pictures]:
 
 def _sanity(profile: str) -> list[Sanity]:
     if profile == "quick":
-        return [Sanity(s, seeds=2, **QUICK) for s in range(2)]
+        return [Sanity(0, seeds=2, **QUICK)]
     if profile == "full":
         return [Sanity(s, d, keep=EPOCHS, **FULL | {"images": 1000}) for d in IMAGES[1:] for s in SEEDS]
     fashion = [Sanity(s, "fashion_mnist", keep=(0, 1, 2), **MNISTS) for s in SEEDS]
@@ -293,7 +293,7 @@ def _sanity(profile: str) -> list[Sanity]:
 
 def _prior(profile: str) -> list[Prior]:
     if profile == "quick":
-        return [Prior(s, **QUICK) for s in range(2)]
+        return [Prior(0, **QUICK)]
     if profile == "full":
         return [Prior(s, d, **FULL | {"samples": 15_000}) for d in IMAGES[1:] for s in SEEDS]
     fashion = [Prior(s, "fashion_mnist", keep=(0, 1, 2), **MNISTS) for s in SEEDS]
