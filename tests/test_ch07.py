@@ -1,6 +1,7 @@
 """Chapter 07: agreement and axioms against brute force on small cells; its verdicts; its figures."""
 
 import copy
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,10 @@ from torch import nn
 
 from maso.experiments import Experiment, ch07, ch07_agreement, ch07_metric, compute, trained
 from maso.experiments.ch07_agreement import Agreement, last_layer, recipe
+from maso.experiments.ch07_speed import Speed
 from maso.experiments.trained import data
+from maso.partition import Plane
+from maso.plots import ch07 as plots
 from maso.records import Record
 
 SMALL = Agreement(0, epochs=2, shown=2, **ch07.QUICK)
@@ -149,3 +153,37 @@ def test_learning_is_judged_against_every_control(
 def test_too_few_seeds_decide_nothing() -> None:
     assert {v.outcome for v in ch07.verdicts({"07-agreement": made_up(RISES, FLAT, seeds=3)})} == {"not tested"}
     assert {v.outcome for v in ch07.verdicts({})} == {"not tested"}
+
+
+def test_figures_show_every_layer_and_say_what_agrees(cell: Record) -> None:
+    words = plots.names(cell)
+    assert words[:3] == ["ReLU 1", "pool 1", "ReLU 2"]
+    permuted = dataclasses.replace(cell, config=cell.config | {"labels": "permuted"})
+    fig = plots.agreement([cell], [cell, permuted], 5)
+    labels = {line.get_label() for ax in fig.axes for line in ax.lines}
+    assert {"trained", "untrained", "true labels", "permuted labels", "pixels, Euclid", "outputs, Euclid"} <= labels
+    rows = plots.neighbours(cell, 1, trained=True).axes[1]
+    assert [tick.get_text() for tick in rows.get_yticklabels()] == words
+    assert len(plots.distances([cell]).axes) == 12
+    table = plots.agreement_table([cell], [cell, permuted])
+    assert table.count("ReLU 3") == 4
+
+
+def test_cells_are_coloured_by_the_cuts_between() -> None:
+    model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1)).double()
+    fig = plots.cells(model, Plane.square(-4, 4), torch.zeros(1, 2, dtype=torch.float64))
+    colours = fig.axes[0].collections[0].get_array()
+    assert sorted(set(np.asarray(colours).tolist()))[0] == 0
+    assert np.asarray(colours).max() <= 3
+
+
+def test_comparisons_have_a_row_for_each_control() -> None:
+    labels = made_up(RISES, FLAT) + made_up(FLAT, FLAT, labels="permuted")
+    fig = plots.comparisons(made_up(RISES, FLAT), labels)
+    assert len(fig.axes[0].get_yticklabels()) == len(ch07.CONTROLS)
+
+
+def test_ways_to_compare_codes_find_the_same() -> None:
+    record = compute(next(e for e in ch07.EXPERIMENTS if e.name == "07-speed"), Speed(0, 40, 300, 200, repeats=1))
+    assert [row["other neighbours"] for row in record.metrics["rows"]] == [0, 0, 0]
+    assert plots.speed_table([record]).count("\n") == 5
