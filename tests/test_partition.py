@@ -222,10 +222,10 @@ def test_tiles_give_the_same_partition(seed: int, monkeypatch: pytest.MonkeyPatc
 
 
 def _only_small(original: object, area: float) -> object:
-    def run_window(graph: object, model: object, plane: Plane, limits: object, *, whole: bool) -> object:
+    def run_window(graph: object, model: object, plane: Plane, limits: object, **kwargs: object) -> object:
         if plane.area > area:
             raise tiles.TooLarge
-        return original(graph, model, plane, limits, whole=whole)  # type: ignore[operator]
+        return original(graph, model, plane, limits, **kwargs)  # type: ignore[operator]
 
     return run_window
 
@@ -235,7 +235,7 @@ def test_tiles_of_an_arrangement_with_lines_on_the_border() -> None:
     graph, snapshot = read_network(model, SQUARE.origin)
     limits = tiles.Limits(10**6, 10**9)
     windows = [SQUARE.window(*b) for b in tiles._quarters(SQUARE.bounds)]
-    parts = [tiles.run_window(graph, snapshot, w, limits, whole=True) for w in windows]
+    parts = [tiles.run_window(graph, snapshot, w, limits) for w in windows]
     assert len(tiles.stitch(parts, SQUARE).faces.key) == 4  # the lines lie along the cuts between the tiles
 
 
@@ -255,11 +255,39 @@ def test_little_memory_means_tiles() -> None:
         partition(model, SQUARE, max_bytes=100_000)
 
 
-def test_estimate_is_near_the_count() -> None:
-    model = dense_layers(2, 48, 48, 1)
-    guess = estimate_regions(model, SQUARE)
-    assert guess.low < len(partition(model, SQUARE)) < guess.high
+@pytest.mark.parametrize(("half", "width"), [(1, 1.5), (8, 3), (100, 12)])  # regions everywhere, and in the middle only
+def test_estimate_covers_the_count(half: float, width: float) -> None:
+    model, window = dense_layers(2, 64, 64, 1), Plane.square(-half, half)
+    guess = estimate_regions(model, window)
+    assert guess.low < len(partition(model, window)) < guess.high < width * guess.low
     assert guess.seconds > 0
+    assert estimate_regions(model, window).regions == guess.regions
+
+
+def test_more_samples_narrow_the_interval() -> None:
+    model = dense_layers(2, 48, 48, 1)
+    guess = estimate_regions(model, SQUARE, samples=200)
+    assert guess.low < len(partition(model, SQUARE)) < guess.high < 1.3 * guess.low
+
+
+def test_few_regions_are_counted() -> None:
+    model = dense_layers(2, 12, 12, 1)
+    guess = estimate_regions(model, SQUARE)
+    assert guess.low == guess.regions == guess.high == len(partition(model, SQUARE))
+    assert len(partition(nn.Linear(2, 1), SQUARE)) == estimate_regions(nn.Linear(2, 1), SQUARE).regions == 1
+
+
+def test_estimate_where_all_lines_meet() -> None:
+    model = dense_layers(2, 300, 1)
+    with torch.no_grad():
+        model[0].bias.zero_()
+    guess = estimate_regions(model, SQUARE)
+    assert guess.low <= len(partition(model, SQUARE)) == 600 <= guess.high
+
+
+def test_an_estimate_needs_samples() -> None:
+    with pytest.raises(MasoError, match="at least 4"):
+        estimate_regions(dense_layers(2, 8, 1), SQUARE, samples=3)
 
 
 def test_progress_prints_tiles(capsys: pytest.CaptureFixture[str]) -> None:

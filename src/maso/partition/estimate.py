@@ -31,9 +31,9 @@ _SIDE = 8  # the window is first cut into _SIDE × _SIDE tiles
 _CELLS = 256  # predicted regions with which a tile is computed
 _MOST = 32 * _CELLS  # regions at which the computation of a tile is given up
 _ANYWHERE = 0.02  # share of the probability that is spread evenly: no tile is out of reach
-_POINT = 1e-6  # share of a side at which lines that still cross in a tile are taken to meet in one point
-_SMALLEST = 1e-12
-_UNLIMITED = 1 << 24  # regions
+_MEETING = 0.8  # a quarter with that share of its tile's predicted regions: its lines may meet in one point
+_UNLIMITED = 1 << 20  # regions at which the computation of such a quarter is given up
+_SMALLEST = 1e-12  # share of a side
 _TIMED = 0.5  # seconds that a window takes whose time is extrapolated
 _CERTIFIED = 0.1  # of the time of the run, where not all centres are forwarded
 
@@ -103,6 +103,7 @@ class _Sampler:
     def __init__(self, graph: Graph, model: Snapshot, plane: Plane) -> None:
         self.graph, self.model, self.plane = graph, model, plane
         self.forwarded, self.forward_seconds = 0, 0.0
+        self.sums: dict[Bounds, float | None] = {}  # of tiles computed so far: samples may meet
 
     def children(self, bounds: Bounds, side: int) -> tuple[list[Bounds], Array]:
         """The side × side tiles of a tile, and the number of regions that the corners of each predict."""
@@ -129,9 +130,7 @@ class _Sampler:
     def run(self, bounds: Bounds, most: int) -> Tile | None:
         """All regions of a tile; None where there are too many, or where they cannot be computed."""
         try:
-            return run_window(
-                self.graph, self.model, self.plane.window(*bounds), Limits(most, default_bytes()), whole=True
-            )
+            return run_window(self.graph, self.model, self.plane.window(*bounds), Limits(most, default_bytes()))
         except (TooMany, TooLarge, Degenerate):
             return None
 
@@ -147,19 +146,26 @@ class _Sampler:
             MasoError: no tile small enough could be computed.
         """
         s0, s1, _, _ = self.plane.bounds
-        while (share := (bounds[1] - bounds[0]) / (s1 - s0)) > _SMALLEST:
-            if predicted <= _CELLS or share < _POINT:
-                tile = self.run(bounds, _MOST if share >= _POINT else _UNLIMITED)
-                if tile:
-                    return self.sum_of_vertices(tile, bounds) / probability, bounds
+        before = np.inf
+        while bounds[1] - bounds[0] > _SMALLEST * (s1 - s0):
+            if predicted <= _CELLS or predicted > _MEETING * before:
+                most = max(_MOST, min(int(4 * predicted), _UNLIMITED))  # three times the pairs of lines fit in
+                if (total := self.sum_of_vertices(bounds, most)) is not None:
+                    return total / probability, bounds
             tiles, each = self.children(bounds, 2)
             shares = _probabilities(each)
             i = rng.choice(4, p=shares)
-            bounds, probability, predicted = tiles[i], probability * shares[i], each[i]
+            bounds, probability, predicted, before = tiles[i], probability * shares[i], each[i], predicted
         raise MasoError("estimate_regions: no window small enough could be computed.")
 
-    def sum_of_vertices(self, tile: Tile, bounds: Bounds) -> float:
-        """Σ_v (d_v / 2 − 1) over the vertices of a tile that are none of its border alone."""
+    def sum_of_vertices(self, bounds: Bounds, most: int) -> float | None:
+        """Σ_v (d_v / 2 − 1) over the vertices of a tile that are none of its border alone; None as for `run`."""
+        if bounds in self.sums:
+            return self.sums[bounds]
+        self.sums[bounds] = None
+        tile = self.run(bounds, most)
+        if tile is None:
+            return None
         cells = tile.cells
         weight = np.bincount(np.concatenate([cells.start, cells.end]), minlength=len(cells.x)) / 2 - 1
         counts = np.ones(len(cells.x), bool)
@@ -167,7 +173,8 @@ class _Sampler:
             for end in bounds[2 * axis : 2 * axis + 2]:
                 if end not in self.plane.bounds[2 * axis : 2 * axis + 2]:
                     counts &= cells.x[:, axis] != end
-        return float(weight[counts].sum())
+        self.sums[bounds] = float(weight[counts].sum())
+        return self.sums[bounds]
 
     def seconds(self, bounds: Bounds, regions: float) -> float:
         """Time of a partition with so many regions, from that of a window around this tile that takes a while."""

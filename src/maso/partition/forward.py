@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from maso.graph import Forward, Graph, Node, Operator, Reading, entries, flat
 from maso.operators import Gate, Selection
 from maso.partition.bits import Array, gate_tokens, pack, sum_tokens, winner_tokens
+from maso.partition.threads import threads_for
 
 _NUMBERS = 1 << 22  # activations of a batch of forwarded points
 _SURE = 1e-12  # a choice closer to a tie than this, relative to the largest number so far, is rounding
@@ -86,7 +87,7 @@ def forward(graph: Graph, model: Snapshot, x: Tensor, *, codes: bool = False) ->
     """Send points (N, *input_shape) through a network."""
     x = x.to(model.device)
     reading = _Keys(graph, flat(x).abs().amax(1).cpu().numpy(), codes)
-    with torch.no_grad():
+    with torch.no_grad(), threads_for(len(x) * max(math.prod(n.shape) for n in graph.nodes)):
         y = flat(graph.read(model, x, reading)).cpu().numpy()  # type: ignore[arg-type]
     scale = np.maximum(reading.scale, np.abs(y).max(1, initial=0.0))
     return Forwarded(y, reading.key, reading.sure, scale, reading.layer_keys, reading.codes)

@@ -37,6 +37,7 @@ from maso.partition.tournament import GAMMA, Tournament, span
 
 _ROWS = 1024
 _PEAK = 0.02
+_NEAR = 8
 
 
 class Block:
@@ -74,7 +75,8 @@ class FrameReading(Reading[Node]):
         plane: the window.
         device: where rows live.
         most: regions that a cut may make; beyond, it raises `TooMany`.
-        watch: called after each kink with (this reading, coefficients, bytes held); it may raise to stop the run.
+        watch: called after each kink, and within selections, with (this reading, coefficients, bytes held); it may
+            raise to stop the run.
     """
 
     def __init__(
@@ -95,7 +97,8 @@ class FrameReading(Reading[Node]):
         self.rows: dict[Node, Any] = {graph.input: torch.cat([centre, centre + plane.u, centre + plane.v]).to(device)}
         self.blocks = [Block(self.cells.x - middle)]
         self.pending: _Pending | None = None
-        self.settled = False  # whether the frame was the identity at the last kink
+        self.settled = False  # whether the frame is not much smaller than the identity would be
+        self.first = True  # whether the first kink is the last one read
         self.affine_seconds = 0.0
         self.peak = float(centre.abs().max())  # largest number of row 0 so far
 
@@ -178,8 +181,7 @@ class FrameReading(Reading[Node]):
         alive = self.alive()
         alive[source] = alive.pop(source)
         size = sum(t[0].numel() for tensors in alive.values() for t in tensors)
-        self.settled = size <= self.rank or self.pending is not None
-        if not self.settled:
+        if size > self.rank and self.pending is None:
             return False
         blocks, at = [], 0
         for node, tensors in alive.items():
@@ -219,7 +221,13 @@ class FrameReading(Reading[Node]):
         self.rows[node] = out.reshape(-1, *node.shape)
         if k:
             self.blocks.append(new)
-        coefficients = sum(b.values.size for b in self.blocks)
+        self.settled = self.next_size[node] <= _NEAR * self.rank
+        self.report()
+        self.first = False
+
+    def report(self, more: int = 0) -> None:
+        """Say how much is held: `more` numbers besides the coefficients and the rows."""
+        coefficients = sum(b.values.size for b in self.blocks) + more
         numbers = sum(t.numel() for v in self.rows.values() for t in _tensors(v))
         self.watch(self, coefficients, 8 * (coefficients + numbers))
 
@@ -314,7 +322,7 @@ class FrameReading(Reading[Node]):
         if game.played:
             game.merge(columns, open_windows[several], final[several])
         chosen = rows[:, torch.from_numpy(np.maximum(winner, 0)).to(rows.device)] * selection.sign
-        self.emit(node, chosen, open_windows[new], Block(game.values[:, value[new]] * selection.sign))
+        self.emit(node, chosen, open_windows[new], Block(game.values.take(value[new], 1) * selection.sign))
         return node
 
     def prune(self, rows: Tensor, index: Array) -> tuple[Array, Array, Array, Array]:

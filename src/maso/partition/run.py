@@ -161,14 +161,15 @@ def _look_closer(graph: Graph, model: Snapshot, found: Partition, seconds: float
                 break  # the coordinates themselves are no finer
             small = found.plane.window(*bounds)
             try:
-                tile = run_window(graph, model, small, Limits(100_000, default_bytes()), whole=True)
+                tile = run_window(graph, model, small, Limits(100_000, default_bytes()))
             except (Degenerate, TooMany, TooLarge):
                 break
             there = forward(graph, model, small.points(tile.faces.centre))
             step = max(w * float(small.u.abs().max()), h * float(small.v.abs().max()))
             if step < _FINEST * there.scale.min():
                 break  # steps of this size drown in the numbers of the network
-            if (there.sure & ~np.isin(there.key, found.keys)).any():
+            known = found.keys.take(np.searchsorted(found.keys, there.key), mode="clip") == there.key
+            if (there.sure & ~known).any():
                 raise MasoError(
                     f"partition: near {[float(s), float(t)]} there are regions that float64 does not resolve in this "
                     "window. Use a smaller one, with its origin inside."

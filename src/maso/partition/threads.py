@@ -1,8 +1,8 @@
 """Blocks of rows on several threads: numpy and torch let other threads run while they compute.
 
 The threads of numpy's matrix products wait busily for some time after each one, and so do torch's; on small operators
-each would wait for the other's.  While a partition is computed, torch therefore keeps to one thread but for operators
-on many numbers.
+each would wait for the other's.  While a partition is computed, torch therefore keeps to one thread but for large
+operators.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-_MANY = 1 << 18  # numbers in the operands of an operator that pays for threads
+_MANY = 1 << 18
 _pool: ThreadPoolExecutor | None = None
 _lent = 0  # threads that torch gave up
 
@@ -47,7 +47,7 @@ def lend_threads() -> Iterator[None]:
 
 @contextmanager
 def threads_for(numbers: int) -> Iterator[None]:
-    """Give torch its threads back for one operator, if it works on many numbers."""
+    """Give torch its threads back for work on that many numbers, if that pays."""
     if not _lent or numbers < _MANY:
         yield
         return

@@ -1,9 +1,9 @@
 """From one window to any window: tiles, their cost, and how they are put together again.
 
 A frame costs vertices × rows at every kink, and both grow with the window; affine operators cost rows alone.  So a run
-is given up where the vertices outweigh the affine operators, or where memory runs short, and its window is cut into
-four.  Keys do not depend on the window: along a border between two tiles the same regions follow each other, the border
-goes, and the regions that it cut become whole.
+is given up where the vertices outweigh the affine operators, as far as these are known or can be foretold, or where
+memory runs short, and its window is cut into nine.  Keys do not depend on the window: along a border between two tiles
+the same regions follow each other, the border goes, and the regions that it cut become whole.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -22,12 +24,15 @@ from maso.graph import Graph
 from maso.partition.bits import Array
 from maso.partition.complex import OUTSIDE, Complex, Degenerate, Faces
 from maso.partition.cut import TooMany
-from maso.partition.forward import Snapshot
+from maso.partition.forward import Snapshot, forward
 from maso.partition.frame import FrameReading
 from maso.partition.plane import Plane
 
-_FREE = 1 << 24  # coefficients that are never worth a tile
-_DEEPEST = 24  # a window is halved at most this often
+_FREE = 1 << 20  # coefficients that are never worth a tile
+_MANY = 1 << 24  # coefficients that are worth to be given up in the middle of a run
+_LATER = 1e-6  # seconds that a coefficient there after the first kink costs by the end of a run, as measured
+_DEEPEST = 8  # a window is cut into nine at most this often
+_ROWS = 8  # points by which the affine operators are timed
 
 Bounds = tuple[float, float, float, float]
 
@@ -63,11 +68,14 @@ def default_bytes() -> int:
     return min(8 << 30, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2)
 
 
-def run_window(graph: Graph, model: Snapshot, plane: Plane, limits: Limits, *, whole: bool) -> Tile:
+def run_window(
+    graph: Graph, model: Snapshot, plane: Plane, limits: Limits, *, row_seconds: Callable[[], float] | None = None
+) -> Tile:
     """All regions of one window.
 
     Args:
-        whole: never give up for the sake of speed.
+        row_seconds: how long the affine operators take for one row, by which to give up for the sake of speed; never
+            where it is not given.
 
     Raises:
         TooLarge: the window should be cut up.
@@ -81,9 +89,15 @@ def run_window(graph: Graph, model: Snapshot, plane: Plane, limits: Limits, *, w
             raise TooMany
         if 3 * held > limits.bytes:
             raise TooLarge
-        affine = reading.affine_seconds
-        at_vertices = time.perf_counter() - began - affine
-        if not (whole or reading.settled) and coefficients > _FREE and at_vertices > 3 * affine:
+        if row_seconds is None or reading.settled or coefficients <= _FREE:
+            return
+        if reading.first:
+            at_vertices = _LATER * coefficients
+        elif coefficients > _MANY:
+            at_vertices = time.perf_counter() - began - reading.affine_seconds
+        else:
+            return
+        if at_vertices > 3 * max(reading.affine_seconds, row_seconds() * reading.rank):
             raise TooLarge
 
     reading = FrameReading(graph, plane, model.device, limits.regions, watch)
@@ -106,15 +120,21 @@ def run_tiles(
         TooMany: more regions than `limits.regions` in all.
         MasoError: a window that cannot be computed.
     """
+
+    @cache
+    def row_seconds() -> float:
+        points = plane.points(np.zeros((_ROWS, 2)))
+        return min(_timed(lambda: forward(graph, model, points)) for _ in range(2)) / _ROWS
+
     waiting, tiles, regions, done, held = [(plane.bounds, 0)], [], 0, 0.0, 0
     while waiting:
         bounds, depth = waiting.pop()
         part = plane.window(*bounds)
         try:
             left = Limits(limits.regions - regions, limits.bytes - held)
-            tile = run_window(graph, model, part, left, whole=depth >= _DEEPEST)
+            tile = run_window(graph, model, part, left, row_seconds=row_seconds if depth < _DEEPEST else None)
         except (TooLarge, Degenerate) as error:
-            if (depth >= _DEEPEST // 2 and isinstance(error, Degenerate)) or depth >= _DEEPEST:
+            if depth >= (_DEEPEST // 2 if isinstance(error, Degenerate) else _DEEPEST):
                 advice = (
                     "float64 does not resolve it: use a smaller window, with its origin inside."
                     if isinstance(error, Degenerate)
@@ -122,7 +142,7 @@ def run_tiles(
                 )
                 why = str(error) or "too little memory"
                 raise MasoError(f"partition: no certified complex in the window {bounds} ({why}). {advice}") from error
-            waiting += [(b, depth + 2) for b in _quarters(bounds)]
+            waiting += [(b, depth + 1) for b in _ninths(bounds)]
             continue
         tiles.append(tile)
         regions += tile.cells.count()
@@ -141,11 +161,18 @@ def run_tiles(
     return tiles
 
 
-def _quarters(bounds: Bounds) -> list[Bounds]:
-    """Four tiles; the cuts are off the middle, where networks without biases have their corner."""
+def _ninths(bounds: Bounds) -> list[Bounds]:
+    """Nine tiles; the cuts are at no simple fraction, where networks may have corners of their own."""
     s0, s1, t0, t1 = bounds
-    s, t = s0 + 0.5077 * (s1 - s0), t0 + 0.4961 * (t1 - t0)
-    return [(s, s1, t, t1), (s0, s, t, t1), (s, s1, t0, t), (s0, s, t0, t)]
+    s = [s0, s0 + 0.3307 * (s1 - s0), s0 + 0.6661 * (s1 - s0), s1]
+    t = [t0, t0 + 0.3313 * (t1 - t0), t0 + 0.6679 * (t1 - t0), t1]
+    return [(*along, *up) for up in pairwise(t) for along in pairwise(s)]
+
+
+def _timed(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
 
 
 def stitch(tiles: list[Tile], plane: Plane) -> Tile:

@@ -37,16 +37,18 @@ class Tournament:
                 ids = np.concatenate([ids, np.full((len(ids), 1), -1)], 1)
             first, second = ids[:, 0::2].copy(), ids[:, 1::2]
             both = second >= 0
-            games, which = np.unique(np.stack([first[both], second[both]], 1), axis=0, return_inverse=True)
-            z = self.values[:, games[:, 1]] - self.values[:, games[:, 0]]
+            columns = self.values.shape[1]
+            names, which = np.unique(first[both] * columns + second[both], return_inverse=True)
+            games = np.stack(np.divmod(names, columns), 1)
+            z = self.values.take(games[:, 1], 1) - self.values.take(games[:, 0], 1)
             low, high = span(z)
             tolerance = GAMMA * self.scale[games].sum(1)
             result = np.where(high > tolerance, games[:, 1], games[:, 0])
             open_games = np.flatnonzero((high > tolerance) & (low <= tolerance))
-            result[open_games] = self.values.shape[1] + np.arange(len(open_games))
+            result[open_games] = columns + np.arange(len(open_games))
             a, b = games[open_games].T
             token = mix(mix((self.kink << 8) + 254) + result[open_games])
-            z = np.ascontiguousarray(z[:, open_games])
+            z = z.take(open_games, 1)
             splits = cut(reading.cells, z, token, tolerance[open_games], reading.most)
             reading.follow(splits)
             for split in splits:
@@ -54,9 +56,11 @@ class Tournament:
             touching = low[open_games] >= -tolerance[open_games]  # the value is the later one's, the key is not
             self.same = np.append(self.same, np.where(touching, self.same[b], result[open_games]))
             self.played.append((a, b, token, tolerance[open_games], result[open_games]))
-            self.values = np.concatenate([self.values, np.maximum(self.values[:, a], self.values[:, b])], 1)
+            largest = np.maximum(self.values.take(a, 1), self.values.take(b, 1))
+            self.values = np.concatenate([self.values, largest], 1)
+            reading.report(self.values.size)
             self.scale = np.append(self.scale, np.maximum(self.scale[a], self.scale[b]))
-            first[both] = result[which.ravel()]
+            first[both] = result[which]
             ids = first
         return ids.max(1) if len(ids) else np.zeros(0, np.int64)
 
@@ -64,7 +68,7 @@ class Tournament:
         """Regions take the tokens of their winners in place of those of the games; regions of equal key become one."""
         reading, cells = self.reading, self.reading.cells
         a, b, token, tolerance, _ = (np.concatenate(v) for v in zip(*self.played, strict=True))
-        z = self.values[:, b] - self.values[:, a]
+        z = self.values.take(b, 1) - self.values.take(a, 1)
         later, earlier = cells.any_bits(z > tolerance), cells.any_bits(z < -tolerance)
         if (later & earlier).any():
             raise Degenerate("a region is still cut")
@@ -84,9 +88,9 @@ class Tournament:
         before = len(cells.x)
         kept = cells.rekey(key)
         if len(kept) < before:
-            self.values = self.values[kept]
+            self.values = self.values.take(kept, 0)
             for block in reading.blocks:
-                block.values = block.values[kept]
+                block.values = block.values.take(kept, 0)
 
 
 def span(values: Array) -> tuple[Array, Array]:
