@@ -188,7 +188,9 @@ def invented(seed: int, labels: str, width: int | None, pattern: float, gap: flo
         for reading in READINGS
     ]
     asked = records.as_dict(config)
-    return Record("05-templates", asked, {"rows": rows}, {}, {}, records.content_hash("05-templates", config))
+    return Record(
+        "05-templates", asked, {"diverged": False, "rows": rows}, {}, {}, records.content_hash("05-templates", config)
+    )
 
 
 def invented_results(
@@ -227,6 +229,14 @@ def test_verdicts_follow_the_criteria(settings: dict, pattern: str, gap: str) ->
     results = invented_results(**settings)
     assert outcome("05.3", results).outcome == pattern
     assert outcome("05.4", results).outcome == gap
+
+
+def test_a_diverged_network_is_left_out() -> None:
+    results = invented_results()
+    lost = results["05-templates"][0]
+    results["05-templates"][0] = dataclasses.replace(lost, metrics={"diverged": True})
+    assert [r.config["seed"] for r in ch05.arms(results["05-templates"])["small_cnn", "true"]] == [1, 2, 3, 4]
+    assert outcome("05.3", results).outcome == outcome("05.4", results).outcome == "not tested"
 
 
 def test_growth_is_a_slope_for_each_doubling() -> None:

@@ -44,18 +44,19 @@ def gap(found: dict[str, Any]) -> float:
 
 
 def arms(records: Sequence[Record]) -> dict[tuple[str, str], list[Record]]:
-    """(network, labels) → its records in the order of the seeds."""
+    """(network, labels) → its records in the order of the seeds; networks that diverged are left out."""
     found: dict[tuple[str, str], list[Record]] = {}
     for record in sorted(records, key=lambda r: r.config["seed"]):
-        found.setdefault((record.config["network"], record.config["labels"]), []).append(record)
+        if not record.metrics["diverged"]:
+            found.setdefault((record.config["network"], record.config["labels"]), []).append(record)
     return found
 
 
 def by_width(records: Sequence[Record], labels: str) -> dict[int, list[Record]]:
-    """Width → the records of 05-widths with these labels, in the order of the seeds."""
+    """Width → the records of 05-widths with these labels, in the order of the seeds; as `arms` otherwise."""
     found: dict[int, list[Record]] = {}
     for record in sorted(records, key=lambda r: (r.config["width"], r.config["seed"])):
-        if record.config["labels"] == labels:
+        if record.config["labels"] == labels and not record.metrics["diverged"]:
             found.setdefault(record.config["width"], []).append(record)
     return found
 

@@ -70,6 +70,8 @@ def run_templates(config: Templates) -> tuple[dict[str, Any], dict[str, np.ndarr
     """Sign patterns and cosines by epoch, place and reading; the templates of some training images as pictures."""
     asked = recipe(config)
     d, found = data(asked), trained(asked)
+    if found.history.diverged:
+        return {"diverged": True}, {}
     device = torch.get_default_device()
     mean = (d.x.float().mean(0) / 255).to(device)
     places = {
@@ -95,11 +97,8 @@ def run_templates(config: Templates) -> tuple[dict[str, Any], dict[str, np.ndarr
             "measured labels": places["train"][1].cpu().numpy(),
             "cosines": np.stack([nn.functional.cosine_similarity(A.flatten(1), images.flatten(1)) for A in own], 1),
         }
-    course = {
-        "loss": found.history.loss.tolist(),
-        "training accuracy": found.history.accuracy.tolist(),
-    }
-    return {"rows": rows, **course}, arrays
+    course = {"loss": found.history.loss.tolist(), "training accuracy": found.history.accuracy.tolist()}
+    return {"diverged": False, "rows": rows, **course}, arrays
 
 
 def readings(templates: AffineMap, x: Tensor, y: Tensor, mean: Tensor) -> list[dict[str, Any]]:

@@ -210,7 +210,7 @@ def gaps(records: Sequence[Record], widths: Sequence[Record], network: str) -> F
             _band(axes[0], steps, over, COLOURS[labels], MARKERS[labels], name, ls)
             last = [interval(gap_after(members, place=place)) for members in wide.values()]
             _band(axes[1], list(wide), last, COLOURS[labels], MARKERS[labels], name, ls)
-    _epoch_axis(axes[0], epochs(records[0]))
+    _epoch_axis(axes[0], epochs(arms(records)[network, "true"][0]))
     names = list(by_width(widths, "true"))
     axes[1].set_xscale("log", base=2)
     axes[1].set_xticks(names, labels=map(str, names))
