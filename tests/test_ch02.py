@@ -11,10 +11,12 @@ import pytest
 import torch
 from torch import nn
 
-from maso.experiments import ch02, ch02_counts, ch02_slices, ch02_toy
+from maso.experiments import ch02, ch02_clipping, ch02_counts, ch02_slices, ch02_toy
 from maso.experiments.ch02_geometry import Zones, confirmed, defects, distance, hull_area, met_by_grid
+from maso.experiments.ch02_random import Random, compare, kinds_of, run_random, totals
 from maso.partition import Plane, partition
 from maso.plots import ch02 as plots
+from maso.plots import ch02_tables as tables
 from maso.plots.ch02_animation import animation
 from maso.records import Record
 
@@ -115,6 +117,53 @@ def test_slopes_of_exact_powers():
     assert ch02_counts.slopes(records, 0)[1].mean == pytest.approx(2)
     assert ch02_counts.slopes(records, -1)[2].high == pytest.approx(3)
     assert ch02_counts.mean_counts(records, 0)[1, 10].mean == pytest.approx(math.log(300))
+
+
+def test_comparison_notices_every_difference():
+    net, plane, rng = cross(), Plane.square(-1, 1), np.random.default_rng(0)
+    p = partition(net, plane)
+    cells = ch02_clipping.partition(net, plane.origin, plane.u, plane.v, plane.bounds)
+    assert compare(p, net, cells, rng).wrong == []
+    polygon, code, tensor = cells[0]
+    changed = {
+        "4 regions": cells[1:],
+        "twice": [(polygon, cells[1][1], tensor), *cells[1:]],
+        "code of a region": [(polygon, (2, 2), tensor), *cells[1:]],
+        "map is off": [(polygon, code, tensor + 1e-8), *cells[1:]],
+        "area is off": [([(0.999 * x, y) for x, y in polygon], code, tensor), *cells[1:]],
+        "lie in one": [cells[1], *cells[1:]],
+    }
+    for what, found in changed.items():
+        assert any(what in line for line in compare(p, net, found, rng).wrong), what
+
+
+def test_kinds_of_networks():
+    net = nn.Sequential(nn.Linear(2, 4), nn.ReLU(), ch02_clipping.Maxout(2)).double()
+    with torch.no_grad():
+        net[0].weight.copy_(torch.tensor([[1.0, 0], [2, 0], [0, 1], [0, -1]]))
+        net[0].bias.zero_()
+    found = kinds_of(net, partition(net, Plane.square(-1, 1)))
+    assert found[:3] == ["maxout", "dense layers alone", "no biases"]
+    assert any("twice" in kind for kind in found)
+    assert any("negative" in kind for kind in found)
+    assert any("tie" in kind for kind in found)  # both units of the first window are zero on the left
+    assert not any("dead" in kind or "always" in kind for kind in found)
+    dead = nn.Sequential(nn.Linear(2, 2), nn.ReLU()).double()
+    with torch.no_grad():
+        dead[0].bias.copy_(torch.tensor([-9.0, 9.0]))
+    assert kinds_of(dead, partition(dead, Plane.square(-1, 1)))[-2:] == ["a dead unit", "an always-on unit"]
+
+
+def test_random_networks_are_counted_by_kind():
+    metrics, _ = run_random(config := Random(7, 4))
+    found = totals([metrics, metrics])
+    assert found["random weights"]["networks"] == found["small dyadic weights"]["networks"] == 4
+    assert metrics["mismatches"] == metrics["alarms"] == []
+    table = tables.random_table([record("02-random-networks", dataclasses.asdict(config), metrics)])
+    assert "| small dyadic weights | 2 |" in table
+    summary = tables.random_summary([record("02-random-networks", dataclasses.asdict(config), metrics)])
+    assert "4 networks compared" in summary
+    assert "**0 mismatches**" in summary
 
 
 def toy_records(biases, n, *, defect=0.0, touching=0.01, near=3.0, pulled=None) -> list[Record]:

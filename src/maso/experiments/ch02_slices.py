@@ -119,7 +119,7 @@ def run_slices(config: Slices) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     ]
     if config.half is None:
         rows[0]["window"] = "whole"
-    guess = estimate_regions(model, plane, samples=9)
+    guess = estimate_regions(model, plane)
     metrics = {
         "accuracy": accuracy(model, x_test[:TESTED].double() / 255, y_test[:TESTED]),
         "units": units(model),
