@@ -33,11 +33,11 @@ from torch import Tensor, nn
 import maso
 from maso.datasets import import_torchvision
 from maso.experiments import ch02_clipping
-from maso.networks import small_cnn
+from maso.networks import resnet, small_cnn
 from maso.partition import Plane, partition
 
 WIDTHS = {"64": (2, 64, 64, 1), "128": (2, 128, 128, 128, 1), "256": (2, 256, 256, 256, 256, 256, 1)}
-WINDOWS = {"small_cnn": 0.012, "resnet18": 0.003, "googlenet": 0.003}
+WINDOWS = {"small_cnn": 0.011, "resnet18": 0.00084, "googlenet": 0.0048}
 CLIPPED = ("64",)  # ends in minutes
 
 
@@ -58,8 +58,10 @@ def setting(name: str) -> tuple[nn.Module, Plane]:
         model = nn.Sequential(*body, _he(nn.Linear(288, 32)), nn.ReLU(), _he(nn.Linear(32, 10))).double()
         x = torch.rand(3, 3, 32, 32, dtype=torch.float64)
         return model, Plane(x[0], x[1] - x[0], x[2] - x[0])
-    kwargs = {"aux_logits": False, "init_weights": False} if name == "googlenet" else {}
-    model = small_cnn() if name == "small_cnn" else getattr(import_torchvision().models, name)(num_classes=10, **kwargs)
+    if name == "googlenet":
+        model = import_torchvision().models.googlenet(num_classes=10, aux_logits=False, init_weights=False)
+    else:
+        model = small_cnn() if name == "small_cnn" else resnet((64, 128, 256, 512), 2)
     plane = Plane.through(*torch.rand(3, 3, 32, 32, dtype=torch.float64))
     w = WINDOWS[name]
     return model.double().eval(), plane.window(-w, w, -w, w)

@@ -79,12 +79,13 @@ class Complex:
             self.left = self.left + token
             self.right = np.where(self.right == OUTSIDE, OUTSIDE, self.right + token)
 
-    def any_bits(self, mask: Array) -> Array:
-        """Or over the corners of every region: (V, n) bool → packed (F, words)."""
+    def any_bits(self, *masks: Array) -> list[Array]:
+        """Or over the corners of every region, regions in the order of `regions()`: (V, n) bool → packed (F, words)."""
         keys, start, _, _ = self.half_edges()
-        order = np.argsort(keys, kind="stable")
+        order = np.argsort(keys)
         first = np.flatnonzero(np.diff(keys[order], prepend=keys[order[0]] - 1))
-        return np.bitwise_or.reduceat(pack(mask).take(start[order], 0), first, axis=0)
+        corners = start[order]
+        return [np.bitwise_or.reduceat(pack(mask).take(corners, 0), first, axis=0) for mask in masks]
 
     def rekey(self, new: Array) -> Array:
         """Give the regions new keys, in the order of `regions()`; regions with equal keys become one.

@@ -150,7 +150,7 @@ class _Cut:
             rows = np.flatnonzero(late.any(1))
             begin[rows] += sum_tokens(late[rows], tokens)
             key, start, _, back = self.half
-            order = np.argsort(key, kind="stable")
+            order = np.argsort(key)
             fresh = np.concatenate([[True], key[order[1:]] != key[order[:-1]]])
             region = np.empty(len(key), np.int64)
             region[order] = np.cumsum(fresh) - 1

@@ -16,7 +16,7 @@ from maso.operators import Gate, Selection
 from maso.partition.bits import Array, gate_tokens, pack, sum_tokens, winner_tokens
 from maso.partition.threads import threads_for
 
-_NUMBERS = 1 << 22  # activations of a batch of forwarded points
+_NUMBERS = 1 << 21  # activations of a batch of forwarded points
 _SURE = 1e-12  # a choice closer to a tie than this, relative to the largest number so far, is rounding
 
 
@@ -184,8 +184,8 @@ class _Tangents(Reading[Tensor]):
     def affine(self, operator: Operator) -> Any:
         node, n = operator.node, self.n
         operands = list(zip(operator.values, node.inputs, strict=True))
-        value = operator(*[_narrow(v, of.axis, 0, n) for v, of in operands])
-        moved = operator(*[_narrow(v, of.axis, n, None) for v, of in operands], linear=True)
+        value = operator(*[narrow(v, of.axis, 0, n) for v, of in operands])
+        moved = operator(*[narrow(v, of.axis, n, None) for v, of in operands], linear=True)
         if isinstance(value, Tensor):
             return torch.cat([value, moved], node.axis)
         return type(value)(torch.cat([a, b], node.axis) for a, b in zip(value, moved, strict=True))
@@ -240,7 +240,8 @@ class _Margins(_Tangents):
         return (tangent.reshape(-1, self.n, *tangent.shape[1:]) ** 2).sum(0)
 
 
-def _narrow(value: Any, axis: int, start: int, stop: int | None) -> Any:
+def narrow(value: Any, axis: int, start: int, stop: int | None) -> Any:
+    """Some samples of a value, a tensor or several."""
     if isinstance(value, Tensor):
         return value.movedim(axis, 0)[start:stop].movedim(0, axis)
-    return type(value)(_narrow(v, axis, start, stop) for v in value)
+    return type(value)(narrow(v, axis, start, stop) for v in value)

@@ -30,12 +30,15 @@ from maso.operators import Gate, Selection
 from maso.partition.bits import Array, gate_tokens, winner_tokens
 from maso.partition.complex import Complex
 from maso.partition.cut import cut
+from maso.partition.forward import narrow
 from maso.partition.plane import Plane
 from maso.partition.split import Split
 from maso.partition.threads import over_blocks, threads_for
 from maso.partition.tournament import GAMMA, Tournament, span
 
 _ROWS = 1024
+_COLUMNS = 1 << 12
+_AT_ONCE = 1 << 22  # numbers of an operator with parameters
 _PEAK = 0.02
 _NEAR = 8
 
@@ -87,7 +90,7 @@ class FrameReading(Reading[Node]):
         most: int,
         watch: Callable[[FrameReading, int, int], None],
     ) -> None:
-        self.cells = Complex(plane.bounds)
+        self.cells, self.device = Complex(plane.bounds), device
         self.most, self.watch = most, watch
         self.number = {node: i for i, node in enumerate(graph.kinks.values())}
         self.dying = dict(zip(graph.nodes, graph.dying, strict=True))
@@ -114,12 +117,17 @@ class FrameReading(Reading[Node]):
             torch.from_numpy(np.concatenate(side)).to(rows)
             for side in zip(*(b.range for b in self.blocks), strict=True)
         )
-        direction = rows[1:] - rows[0]
-        middle = rows[0] + ((low + high) / 2) @ direction
-        size = direction.abs_()
-        radius = ((high - low) / 2) @ size
-        scale = rows[0].abs() + self._scales(rows) @ size + _PEAK * self.peak
-        return (middle - radius).cpu().numpy(), (middle + radius).cpu().numpy(), scale.cpu().numpy()
+        centre, reach = (low + high) / 2, torch.stack([(high - low) / 2, self._scales(rows)])
+        middle, sizes = rows[0].clone(), rows.new_empty(2, rows.shape[1])
+
+        def block(at: slice) -> None:
+            direction = rows[1:, at] - rows[0, at]
+            middle[at] += centre @ direction
+            sizes[:, at] = reach @ direction.abs_()
+
+        over_blocks(block, rows.shape[1], _COLUMNS)
+        scale = rows[0].abs() + sizes[1] + _PEAK * self.peak
+        return (middle - sizes[0]).cpu().numpy(), (middle + sizes[0]).cpu().numpy(), scale.cpu().numpy()
 
     def scale(self, rows: Tensor) -> Array:
         """What rounding errors of a flat tensor are relative to: |row_0| + Σ max|coefficient| |row_k − row_0|, and a
@@ -198,10 +206,13 @@ class FrameReading(Reading[Node]):
         self.blocks, self.pending = blocks, None
         return True
 
-    def emit(self, node: Node, base: Tensor, columns: Array, new: Block, *, drop: bool = False) -> None:
-        """The result of a kink: rows `base`, but its column columns[i] takes the values of new[:, i] at the vertices.
+    def emit(
+        self, node: Node, base: Callable[[Tensor], object], columns: Array, new: Block, *, drop: bool = False
+    ) -> None:
+        """The result of a kink: base rows, but their column columns[i] takes the values of new[:, i] at the vertices.
 
         Args:
+            base: writes the first rows into a tensor (rows, numbers).
             drop: no tensor needs the last block any more.
         """
         for n in self.dying[node]:
@@ -209,12 +220,12 @@ class FrameReading(Reading[Node]):
         if drop:
             self.blocks.pop()
         k, kept = len(columns), self.rank + 1
-        where = torch.from_numpy(columns).to(base.device)
-        out = base.new_empty((kept + k, base.shape[1]))
-        out[:kept] = base[:kept]
-        out[:, where] = 0.0
+        out = torch.empty((kept + k, math.prod(node.shape)), dtype=torch.float64, device=self.device)
+        where = torch.from_numpy(columns).to(out.device)
+        base(out[:kept])
+        out[:kept, where] = 0.0
         out[kept:] = out[0]
-        out[kept + torch.arange(k, device=base.device), where] = 1.0
+        out[kept + torch.arange(k, device=out.device), where] = 1.0
         if k or drop:
             for n, tensors in self.alive().items():
                 self.replace(n, [torch.cat([t[:kept], t[:1].expand(k, *t.shape[1:])]) for t in tensors])
@@ -233,12 +244,21 @@ class FrameReading(Reading[Node]):
 
     # ------------------------------------------------------------------ operators
     def affine(self, operator: Operator) -> Node:
-        """The operator on the rows."""
+        """The operator on the rows; one with parameters on some at a time, since convolutions unfold all they get."""
         node = operator.node
         began = time.perf_counter()
         operands = [self.rows[n] for n in node.inputs]
-        with threads_for(sum(t.numel() for value in operands for t in _tensors(value))):
-            self.rows[node] = operator(*operands)
+        numbers = sum(t.numel() for value in operands for t in _tensors(value))
+        few = self.rank + 1
+        if any(not n.dynamic for n in node.operands):
+            few = max(16, _AT_ONCE * few // numbers)
+        parts = [
+            [narrow(v, n.axis, i, i + few) for v, n in zip(operands, node.inputs, strict=True)]
+            for i in range(0, self.rank + 1, few)
+        ]
+        with threads_for(numbers):
+            results = [operator(*part) for part in parts]
+        self.rows[node] = torch.cat(results, node.axis) if len(results) > 1 else results[0]
         for t in _tensors(self.rows[node]):
             self.peak = max(self.peak, float(t.select(node.axis, 0).abs().max()))
         self.affine_seconds += time.perf_counter() - began
@@ -301,7 +321,11 @@ class FrameReading(Reading[Node]):
         slope = torch.from_numpy(slopes[piece, constant]).to(rows)
         intercept = torch.from_numpy(intercepts[piece, constant]).to(rows)
         pieces = (thresholds[:, cutting], slopes[:, cutting], intercepts[:, cutting])
-        self.emit(node, rows * slope + intercept, cutting, _bend(z, *pieces), drop=settled and dies)
+
+        def base(out: Tensor) -> None:
+            torch.addcmul(intercept, rows[: len(out)], slope, out=out)
+
+        self.emit(node, base, cutting, _bend(z, *pieces), drop=settled and dies)
         return node
 
     def selection(self, node: Node, selection: Selection, values: list[Any]) -> Node:
@@ -321,8 +345,12 @@ class FrameReading(Reading[Node]):
         self.cells.shift(winner_tokens(self.number[node], fixed, winner[fixed]).sum())
         if game.played:
             game.merge(columns, open_windows[several], final[several])
-        chosen = rows[:, torch.from_numpy(np.maximum(winner, 0)).to(rows.device)] * selection.sign
-        self.emit(node, chosen, open_windows[new], Block(game.values.take(value[new], 1) * selection.sign))
+        entry = torch.from_numpy(np.maximum(winner, 0)).to(rows.device)
+
+        def base(out: Tensor) -> None:
+            torch.index_select(rows[: len(out)], 1, entry, out=out).mul_(selection.sign)
+
+        self.emit(node, base, open_windows[new], Block(game.values.take(value[new], 1) * selection.sign))
         return node
 
     def prune(self, rows: Tensor, index: Array) -> tuple[Array, Array, Array, Array]:

@@ -69,7 +69,7 @@ class Tournament:
         reading, cells = self.reading, self.reading.cells
         a, b, token, tolerance, _ = (np.concatenate(v) for v in zip(*self.played, strict=True))
         z = self.values.take(b, 1) - self.values.take(a, 1)
-        later, earlier = cells.any_bits(z > tolerance), cells.any_bits(z < -tolerance)
+        later, earlier = cells.any_bits(z > tolerance, z < -tolerance)
         if (later & earlier).any():
             raise Degenerate("a region is still cut")
         with np.errstate(over="ignore"):
