@@ -184,7 +184,7 @@ EXPERIMENTS = [
     Experiment(
         "02-random-networks",
         on_cpu(run_random),
-        same_grid([Random(0, 20)], [Random(seed) for seed in range(40)]),
+        same_grid([Random(0, 12)], [Random(seed) for seed in range(40)]),
         "maso.experiments.ch02_random",
     ),
 ]

@@ -59,6 +59,12 @@ def estimate_regions(
 ) -> Estimate:
     """The number of regions in a window, estimated from a few small tiles; counted, where there are few.
 
+    On 246 windows of 500 to 300,000 regions (of random and trained, dense and convolutional networks, some with all
+    regions in their middle) the interval held the true number 244 times; its ends were in the median a factor 1.4
+    apart. On 86 of them with 400 fresh draws each: 97 %, in the worst window 93 %. It takes tenths of a second of one
+    core for a dense network, two for a ResNet-18, twelve on a whole plane of it. `seconds` was within a factor 2.2 of
+    the true time in four of five windows.
+
     Args:
         model, plane, layers: as in `partition`.
         samples: number of tiles, at least four.

@@ -88,7 +88,7 @@ def random_summary(records: Sequence[Record]) -> str:
         f"rationals: **{wrong} mismatches**. {alarms} more were refused by the engine's own certificates. Largest "
         f"errors: {worst['area']:.1g} of the window's area for a region, {worst['sum of areas']:.1g} for their sum, "
         f"{worst['map']:.1g} between the affine maps and the reference's, and {worst['network']:.1g} between the "
-        "affine maps and the network at a random point of every region (both relative to the largest output). At "
-        f"{sum(m['regions at rounding'] for m in metrics):,} regions the centre is so near a change of code that "
-        "float64 does not decide it; there the code was not compared."
+        "affine maps and the network at a random point of every region (both relative to the largest output). Regions "
+        "whose centre is so near a change of code that float64 does not decide it, and whose code was not compared: "
+        f"{sum(m['regions at rounding'] for m in metrics):,}."
     )
