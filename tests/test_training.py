@@ -194,6 +194,11 @@ def arms(make, x, y):
     return [make(seed).double() for seed in range(3)], [x, x, x.flip(0)], labels
 
 
+def dense(seed):
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(2, 16, False), nn.BatchNorm1d(16), nn.LeakyReLU(), nn.Dropout(0.0), nn.Linear(16, 2))
+
+
 def cnn(seed):
     torch.manual_seed(seed)
     return small_cnn((3, 22, 22), bias=False)  # a bias before a BatchNorm learns from rounding alone
@@ -204,10 +209,10 @@ def residual(seed):
     return resnet((4, 8), 1, bias=False)
 
 
-@pytest.mark.parametrize("make", [lambda seed: network(seed, 0.0), cnn, residual], ids=["own", "small_cnn", "resnet"])
+@pytest.mark.parametrize("make", [dense, cnn, residual])
 @pytest.mark.parametrize("augment", [False, True])
 def test_many_at_once_are_as_one_by_one(make, augment):
-    x, y = problem() if make not in (cnn, residual) else images()
+    x, y = problem() if make is dense else images()
     if x.ndim != 4 and augment:
         pytest.skip("points are not augmented")
     trainings = [dataclasses.replace(arm, augment=augment) for arm in ARMS]
@@ -242,19 +247,28 @@ def test_one_copy_that_diverges_does_not_touch_the_others():
 def test_many_resume_bit_for_bit_also_after_a_divergence(tmp_path):
     x, y = problem()
     trainings = [ARMS[0], dataclasses.replace(ARMS[2], lr=1e200), ARMS[1]]
-    whole, xs, ys = arms(network, x.double(), y)
+    whole, xs, ys = arms(dense, x.double(), y)
+    for model in whole:
+        model[3].p = 0.1
     resumed, file = copy.deepcopy(whole), tmp_path / "checkpoint.npz"
     histories = fit_many(whole, xs, ys, trainings)
     with pytest.raises(Killed):
         fit_many(resumed, xs, ys, trainings, checkpoint=file, on_epoch=kill_after(3))
-    resumed = [type(model)().double() for model in resumed]
+    resumed = [copy.deepcopy(resumed[0]) for _ in resumed]
     again = fit_many(resumed, xs, ys, trainings, checkpoint=file)
     for one, other in zip(whole, resumed, strict=True):
         assert torch.equal(weights(one).nan_to_num(), weights(other).nan_to_num())
     assert [history.loss.tolist()[:2] for history in again][0::2] == [h.loss.tolist()[:2] for h in histories][0::2]
     assert [history.diverged for history in again] == [False, True, False]
     with pytest.raises(OutOfTime):
-        fit_many(resumed, xs, ys, ARMS, checkpoint=tmp_path / "other.npz", deadline=time.monotonic() - 1)
+        fit_many(
+            [dense(0).double() for _ in xs],
+            xs,
+            ys,
+            ARMS,
+            checkpoint=tmp_path / "other.npz",
+            deadline=time.monotonic() - 1,
+        )
 
 
 # Refusals -------------------------------------------------------------------------------------------------------------
@@ -289,6 +303,8 @@ def test_copies_that_do_not_fit_together_are_refused():
         ((two, [x, x[:50]], [y, y[:50]], trainings), "same shape"),
         ((two, [x, x], [y, y], [Training(), Training(epochs=2)]), "epochs, batch or augment"),
         ((two, [x, x], [y, y[:5]], trainings), "labels"),
+        ((two, [x, x], [y, y], trainings), "cannot be stacked"),
+        (([nn.Sequential(nn.LayerNorm(2)) for _ in two], [x, x], [y, y], trainings), "cannot be stacked"),
     ):
         with pytest.raises(MasoError, match=message):
             fit_many(*wrong)

@@ -1,13 +1,10 @@
-"""`fit_many`: copies of one network, side by side.
+"""`fit_many`: copies of one network, side by side, as one network of theirs (`maso.training.stack`).
 
-The parameters of M copies stand in one matrix, a row for each copy, (M, P).  `torch.vmap` runs the network for all
-rows at once (a convolution becomes one grouped convolution), and AdamW is a few operations on the matrix, with a
-learning rate and a weight decay for each row.  No copy sees another one: the loss is the sum of theirs.
+No copy sees another one: the loss is the sum of theirs.
 """
 
 from __future__ import annotations
 
-import copy
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -23,6 +20,7 @@ from maso.training import checkpoint as checkpoints
 from maso.training.one import accuracy, identity
 from maso.training.samples import augmented, draw, scaled
 from maso.training.settings import History, Row, Training, check, check_time, has_diverged, history
+from maso.training.stack import Stack
 
 
 def fit_many(
@@ -40,7 +38,8 @@ def fit_many(
     """Train copies of one network together, each as `fit` would train it alone, up to rounding (and dropout's draws).
 
     Args:
-        models: the copies, with their own initial weights, all on one device; trained in place.
+        models: the copies, with their own initial weights, all on one device; trained in place. Convolutions, dense
+            layers, BatchNorm, pooling, flattening and all that acts unit by unit can be stacked.
         x: the samples of each copy, (N, *shape); the same tensor may stand there several times.
         y: the labels of each copy, (N,) int64.
         trainings: how to train each copy; epochs, batch and augment are the same for all.
@@ -52,7 +51,8 @@ def fit_many(
         A `History` for each copy. One that diverges stops there; the others go on.
 
     Raises:
-        MasoError: copies, samples or settings that do not fit together, or a checkpoint of another training.
+        MasoError: copies, samples or settings that do not fit together, a network that cannot be stacked, or a
+            checkpoint of another training.
         OutOfTime: a further epoch would end after the deadline.
 
     Example:
@@ -97,7 +97,11 @@ def fit_many(
             for m, model in enumerate(models):
                 checkpoints.load_state(model.eval(), saved, f"model/{m}/")
             checkpoints.set_random_state(device, generators, saved)
-        stack = _Stack(models, saved)
+        stack = Stack(models)
+        if saved is None:
+            stack.check(models, scaled(samples[0][:2]))
+        else:
+            stack.load_moments(saved)
         stack.blank([m for m in range(len(models)) if has_diverged(rows[m])])
         done = max(len(each) for each in rows)
         bar = tqdm(total=epochs, initial=done, unit="epoch", disable=not progress)
@@ -159,66 +163,3 @@ def _check(
         raise MasoError(f"fit_many: samples {[tuple(each.shape) for each in x]}; expected the same shape for all.")
     if len({(training.epochs, training.batch, training.augment) for training in trainings}) > 1:
         raise MasoError("fit_many: the trainings differ in epochs, batch or augment; expected the same for all.")
-
-
-class _Stack:
-    """Copies of one network as one: parameters that learn as a matrix (M, P), everything else stacked by name."""
-
-    def __init__(self, models: Sequence[nn.Module], saved: checkpoints.Arrays | None) -> None:
-        self.base = copy.deepcopy(models[0]).train()
-        learning = {name: p for name, p in self.base.named_parameters() if p.requires_grad}
-        self.shapes = {name: p.shape for name, p in learning.items()}
-        vectors = [torch.cat([dict(m.named_parameters())[n].detach().flatten() for n in self.shapes]) for m in models]
-        self.flat = torch.stack(vectors).requires_grad_()
-        tensors = [dict(m.named_parameters()) | dict(m.named_buffers()) for m in models]
-        names = [name for name in tensors[0] if name not in learning]
-        self.fixed = {name: torch.stack([each[name].detach() for each in tensors]) for name in names}
-        self.steps, self.first, self.second = 0, torch.zeros_like(self.flat), torch.zeros_like(self.flat)
-        if saved:
-            self.steps = int(saved["steps"])
-            self.first, self.second = (torch.from_numpy(saved[n]).to(self.flat.device) for n in ("first", "second"))
-
-    def parameters(self) -> dict[str, Tensor]:
-        """The parameters that learn by name, (M, *shape), as views of the matrix."""
-        parts = self.flat.split([shape.numel() for shape in self.shapes.values()], 1)
-        return {n: part.unflatten(1, (*s, 1))[..., 0] for (n, s), part in zip(self.shapes.items(), parts, strict=True)}
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """Outputs of all copies in training mode, (M, N, *shape) → (M, N, classes); running statistics move on."""
-
-        def one(learning: dict[str, Tensor], fixed: dict[str, Tensor], x: Tensor) -> Tensor:
-            return torch.func.functional_call(self.base, learning | fixed, (x,))
-
-        return torch.vmap(one, randomness="different")(self.parameters(), self.fixed, x)
-
-    @torch.no_grad()
-    def step(self, rate: Tensor, decay: Tensor) -> None:
-        """One step of AdamW, with the rate (M, 1) and the weight decay (M, 1) of each copy."""
-        gradient = self.flat.grad
-        assert gradient is not None
-        beta, gamma, epsilon = 0.9, 0.999, 1e-8
-        self.steps += 1
-        self.first.lerp_(gradient, 1 - beta)
-        self.second.mul_(gamma).addcmul_(gradient, gradient, value=1 - gamma)
-        scale = (self.second.sqrt() / math.sqrt(1 - gamma**self.steps)).add_(epsilon)
-        self.flat.mul_(1 - rate * decay).sub_(rate / (1 - beta**self.steps) * self.first / scale)
-        self.flat.grad = None
-
-    @torch.no_grad()
-    def hand_back(self, models: Sequence[nn.Module], which: Sequence[int]) -> None:
-        """Copy the rows of these copies to their models."""
-        stacked = self.parameters() | self.fixed
-        for m in which:
-            for name, value in [*models[m].named_parameters(), *models[m].named_buffers()]:
-                value.copy_(stacked[name][m])
-
-    @torch.no_grad()
-    def blank(self, which: Sequence[int]) -> None:
-        """Make the rows of copies that diverged zero, so that no kernel can carry their NaN to the others."""
-        for tensor in (self.flat, self.first, self.second, *self.fixed.values()):
-            tensor[list(which)] = 0
-
-    def moments(self) -> checkpoints.Arrays:
-        """The optimiser's state for a checkpoint."""
-        arrays = {"first": self.first, "second": self.second, "steps": torch.tensor(self.steps)}
-        return {name: value.cpu().numpy() for name, value in arrays.items()}
