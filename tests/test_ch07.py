@@ -109,7 +109,7 @@ def made_up(
             for epoch in (0, 3)
             for name, value in (("pixels", 0.25), ("features", 0.3), ("outputs", outputs))
         ]
-        found.append(Record("07-agreement", asked, {"rows": rows}, {}, {}, ""))
+        found.append(Record("07-agreement", asked, {"diverged": False, "rows": rows}, {}, {}, ""))
     return found
 
 
@@ -187,3 +187,13 @@ def test_ways_to_compare_codes_find_the_same() -> None:
     record = compute(next(e for e in ch07.EXPERIMENTS if e.name == "07-speed"), Speed(0, 40, 300, 200, repeats=1))
     assert [row["other neighbours"] for row in record.metrics["rows"]] == [0, 0, 0]
     assert plots.speed_table([record]).count("\n") == 5
+
+
+def test_networks_that_diverged_are_left_out() -> None:
+    records = made_up(RISES, FLAT, seeds=6)
+    records[2].metrics.clear()
+    records[2].metrics["diverged"] = True
+    (depth, *_) = ch07.verdicts({"07-agreement": records})
+    assert depth.outcome == "holds"
+    (depth, *_) = ch07.verdicts({"07-agreement": records[:5]})
+    assert depth.outcome == "not tested"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from maso.experiments.trained import Recipe
 from maso.records import Record
 
 KINDS = ("ReLU", "pool")
+LABELS: tuple[Literal["true", "permuted"], ...] = ("true", "permuted")
 CONTROLS = ("untrained", "untrained, rise with depth", "permuted labels", "pixels", "outputs")
 """What the trained network's codes are compared with in claim 07.2: agreement in the last layer, and its rise."""
 
@@ -29,10 +30,11 @@ CONTROLS = ("untrained", "untrained, rise with depth", "permuted labels", "pixel
 
 
 def groups(records: Sequence[Record]) -> dict[tuple[str, str], list[Record]]:
-    """(data set, network) → its records in the order of the seeds."""
+    """(data set, network) → its records in the order of the seeds; networks that diverged are left out."""
     found: dict[tuple[str, str], list[Record]] = {}
     for record in sorted(records, key=lambda r: r.config["seed"]):
-        found.setdefault((record.config["dataset"], record.config["network"]), []).append(record)
+        if not record.metrics["diverged"]:
+            found.setdefault((record.config["dataset"], record.config["network"]), []).append(record)
     return found
 
 
@@ -73,12 +75,11 @@ def last(record: Record, epoch: int, kind: str, k: int) -> float:
 
 
 def twins(records: Sequence[Record]) -> dict[tuple[str, str], list[tuple[Record, Record]]]:
-    """(data set, network) → pairs (true labels, permuted labels), one for each seed."""
-    found: dict[tuple[str, str], list[tuple[Record, Record]]] = {}
+    """(data set, network) → pairs (true labels, permuted labels), one for each seed with both."""
+    found = {}
     for name, members in groups(records).items():
-        by_arm = {(r.config["labels"], r.config["seed"]): r for r in members}
-        seeds = sorted({r.config["seed"] for r in members})
-        found[name] = [(by_arm["true", seed], by_arm["permuted", seed]) for seed in seeds]
+        true, permuted = ({r.config["seed"]: r for r in members if r.config["labels"] == arm} for arm in LABELS)
+        found[name] = [(true[seed], permuted[seed]) for seed in true if seed in permuted]
     return found
 
 
@@ -127,16 +128,17 @@ def verdicts(results: dict[str, list[Record]]) -> list[Verdict]:
     return found
 
 
-def _too_small(*experiments: Sequence[Record]) -> str:
-    """Why these records cannot decide; empty where they can."""
-    records = [record for experiment in experiments for record in experiment]
-    seeds = min(len({r.config["seed"] for r in members}) for e in experiments for members in groups(e).values())
-    if seeds < 5 or any(r.config["dataset"] == "digits" for r in records):
-        return f"{seeds} seeds on {records[0].config['dataset']}; the criterion asks for 5 on real images."
+def _too_small(seeds: Sequence[int], records: Sequence[Record]) -> str:
+    """Why so many seeds of each network, or these data, cannot decide; empty where they can."""
+    datasets = sorted({record.config["dataset"] for record in records})
+    if min(seeds, default=0) < 5 or "digits" in datasets:
+        return f"{min(seeds, default=0)} seeds on {', '.join(datasets)}; the criterion asks for 5 on real images."
     return ""
 
 
 def _judge_depth(claim: str, records: list[Record]) -> Verdict:
+    if why := _too_small([len(members) for members in groups(records).values()], records):
+        return Verdict(claim, "not tested", why)
     parts, good, asked = [], 0, 0
     for (dataset, network), members in groups(records).items():
         for kind in kinds(members[0]):
@@ -147,13 +149,14 @@ def _judge_depth(claim: str, records: list[Record]) -> Verdict:
             gains = ", ".join(f"{points(found[k])} (k = {k}, τ = {orders[k].mean:.2f})" for k in KS)
             parts.append(f"{dataset}, {network}, {kind}: {gains}")
     evidence = f"Last layer less first, in percentage points. {'; '.join(parts)}. {good} of {asked} rise with depth."
-    if why := _too_small(records):
-        return Verdict(claim, "not tested", why)
     outcome = "holds" if good == asked else "holds with conditions" if good else "does not hold"
     return Verdict(claim, outcome, evidence)  # type: ignore[arg-type]
 
 
 def _judge_learned(claim: str, standard: list[Record], labels: list[Record]) -> Verdict:
+    counted = [len(members) for found in (groups(standard), twins(labels)) for members in found.values()]
+    if why := _too_small(counted, [*standard, *labels]):
+        return Verdict(claim, "not tested", why)
     found = {(kind, k): advantages(standard, labels, kind, k) for kind in KINDS for k in KS}
     by_control = {
         control: [(key, i) for part in found.values() for key, i in part.items() if key[0] == control]
@@ -165,8 +168,6 @@ def _judge_learned(claim: str, standard: list[Record], labels: list[Record]) -> 
         f"smallest {points(min((i for _, i in cases), key=lambda i: i.mean))}"
         for control, cases in by_control.items()
     )
-    if why := _too_small(standard, labels):
-        return Verdict(claim, "not tested", why)
     if not (above["untrained"] and above["permuted labels"]):
         return Verdict(claim, "does not hold", evidence + ".")
     return Verdict(claim, "holds" if all(above.values()) else "holds with conditions", evidence + ".")
@@ -223,13 +224,13 @@ def _agreement(profile: str) -> list[Agreement]:
 def _labels(profile: str) -> list[Agreement]:
     if profile == "quick":
         base = Agreement(0, epochs=6, **QUICK)
-        return [replace(base, seed=seed, labels=labels) for seed in (0, 1) for labels in ("true", "permuted")]
+        return [replace(base, seed=seed, labels=labels) for seed in (0, 1) for labels in LABELS]
     if profile == "full":
         base = Agreement(0, epochs=55, keep=(0, 1, 5, 10, 20), lr=5e-4, schedule="constant", **FULL)
         bases = [replace(base, network=network) for network in ("small_cnn", "large_cnn", "small_resnet")]
     else:
         bases = [Agreement(0, samples=5000, epochs=40, keep=(0, 5, 10, 20))]
-    return [replace(base, seed=s, labels=labels) for base in bases for s in SEEDS for labels in ("true", "permuted")]
+    return [replace(base, seed=s, labels=labels) for base in bases for s in SEEDS for labels in LABELS]
 
 
 def _speed(profile: str) -> list[Speed]:

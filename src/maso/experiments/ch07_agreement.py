@@ -79,11 +79,13 @@ def run_agreement(config: Agreement) -> tuple[dict[str, Any], dict[str, np.ndarr
     which the first `shown` are the queries, and `neighbours` (epochs, rows, shown, 15), numbers of pictures.
     """
     asked = recipe(config)
+    found = trained(asked)
+    if found.history.diverged:
+        return {"diverged": True}, {}
     true = data(dataclasses.replace(asked, labels="true", samples=config.images))
     device = torch.get_default_device()
     x, y = (scaled(part).to(device) for part in (true.x_test[: config.queries], true.x))
     of_x, of_y = (labels.to(device) for labels in (true.y_test[: config.queries], true.y))
-    found = trained(asked)
     rows: list[dict[str, Any]] = []
     histograms, index = [], []
     for epoch in (0, config.epochs):
@@ -102,6 +104,7 @@ def run_agreement(config: Agreement) -> tuple[dict[str, Any], dict[str, np.ndarr
     if config.shown:
         arrays |= _pictures(np.stack(index), true.x_test, true.y_test, true.x, true.y)
     metrics = {
+        "diverged": False,
         "rows": rows,
         "test accuracy": accuracy(found.model, true.x_test[: config.queries], true.y_test[: config.queries]),
         "training accuracy": float(found.history.accuracy[-1]),

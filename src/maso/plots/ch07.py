@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from maso.codes import codes, vq_distance
 from maso.datasets import CLASSES
-from maso.experiments.ch07 import CONTROLS, KINDS, advantages, euclid, groups, kinds, rows
+from maso.experiments.ch07 import CONTROLS, KINDS, LABELS, advantages, euclid, groups, kinds, rows
 from maso.experiments.ch07_agreement import BINS, KS
 from maso.experiments.statistics import Interval, interval
 from maso.partition import Plane, partition
@@ -124,10 +124,7 @@ def agreement(standard: Sequence[Record], labels: Sequence[Record], k: int) -> F
         arms = {"trained": [_layers(r, -1) for r in members], "untrained": [_layers(r, 0) for r in members]}
         panels.append((_title(dataset, network, members), arms, members))
     for (dataset, network), members in groups(labels).items():
-        arms = {
-            f"{name} labels": [_layers(r, -1) for r in members if r.config["labels"] == name]
-            for name in ("true", "permuted")
-        }
+        arms = {f"{name} labels": [_layers(r, -1) for r in members if r.config["labels"] == name] for name in LABELS}
         arms["untrained"] = [_layers(r, 0) for r in members if r.config["labels"] == "true"]
         panels.append((_title(dataset, network, members), arms, [r for r in members if r.config["labels"] == "true"]))
     across = min(3, len(panels))
@@ -140,6 +137,8 @@ def agreement(standard: Sequence[Record], labels: Sequence[Record], k: int) -> F
         ax.set_title(title)
     for ax in axes[:, 0]:
         ax.set_ylabel(f"label agreement of {k} nearest")
+    handles = {line.get_label(): line for ax in axes.flat for line in ax.lines}
+    fig.legend(handles.values(), handles.keys(), ncols=4, loc="outside lower center", fontsize="small")
     return fig
 
 
@@ -153,11 +152,10 @@ def _agreement(ax: Axes, arms: dict[str, list[dict[str, Any]]], members: Sequenc
         ax.fill_between(at, [i.low for i in found], [i.high for i in found], color=colour, alpha=0.2, lw=0)
     for name, style in (("pixels", ":"), ("outputs", (0, (6, 2)))):
         value = interval([euclid(r, -1, name, k) for r in members])
-        ax.axhline(value.mean, color=PALETTE["purple"], ls=style, lw=1.4, label=NAMES[name])
+        ax.axhline(value.mean, color=PALETTE["purple"], ls=style, lw=1.8, label=NAMES[name])
         ax.axhspan(value.low, value.high, color=PALETTE["purple"], alpha=0.12, lw=0)
     ax.set_xticks(at, labels=words, rotation=45, ha="right")
-    ax.set_ylim(0, min(1, ax.get_ylim()[1]))
-    ax.legend(fontsize="x-small")
+    ax.set_ylim(top=min(1, ax.get_ylim()[1]))
 
 
 def _layers(record: Record, epoch: int) -> dict[str, Any]:
@@ -245,7 +243,7 @@ def agreement_table(standard: Sequence[Record], labels: Sequence[Record]) -> str
         for arm, epoch in (("trained", -1), ("untrained", 0)):
             lines += _table_rows(f"{_title(dataset, network, members)}, {arm}", members, epoch)
     for (dataset, network), members in groups(labels).items():
-        for arm in ("true", "permuted"):
+        for arm in LABELS:
             here = [r for r in members if r.config["labels"] == arm]
             lines += _table_rows(f"{_title(dataset, network, members)}, {arm} labels", here, -1)
     return "\n".join(lines)
@@ -262,6 +260,21 @@ def _table_rows(name: str, members: Sequence[Record], epoch: int) -> list[str]:
         )
         name = ""
     return lines
+
+
+def accuracy_table(records: Sequence[Record]) -> str:
+    """How well each network had learned, as a Markdown table."""
+    lines = ["| data set | labels | samples | training accuracy | test accuracy |", "|---|---|--:|--:|--:|"]
+    for record in records:
+        asked, found = record.config, record.metrics
+        about = f"{_title(asked['dataset'], asked['network'], [])}, seed {asked['seed']} | {asked['labels']}"
+        learned = (
+            "diverged | |"
+            if found["diverged"]
+            else f"{found['training accuracy']:.1%} | {found['test accuracy']:.1%} |"
+        )
+        lines.append(f"| {about} | {asked['samples'] or 'all'} | {learned}")
+    return "\n".join(lines)
 
 
 def metric_table(records: Sequence[Record]) -> str:
