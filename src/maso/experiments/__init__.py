@@ -268,7 +268,7 @@ def compute(
         experiment: what to run.
         config: its cell.
         device: `"cpu"` or `"cuda"`.
-        along: cells that are run later: their networks may train together with this cell's.
+        along: cells that are run too: their networks may train together with this cell's.
         deadline: `time.monotonic()` by which training stops.
 
     Raises:
@@ -339,19 +339,19 @@ def run_missing(
     from maso.training import OutOfTime
 
     folder, order = root or records.results_folder(), list(configs)
+    missing = [config for config in order if recompute or not path_of(experiment, config, folder).exists()]
     done: list[Record] = []
     left, slowest = 0, 0.0
-    for number, config in enumerate(tqdm(order, desc=experiment.name, unit="cell", disable=not watched())):
-        path = path_of(experiment, config, folder)
-        if path.exists() and not recompute:
-            done.append(records.load(path))
+    for config in tqdm(order, desc=experiment.name, unit="cell", disable=not watched()):
+        if config not in missing:
+            done.append(records.load(path_of(experiment, config, folder)))
             continue
         if deadline is not None and time.monotonic() + slowest > deadline:
             left += 1
             continue
         records.check_writable(experiment.name, root=folder)
         try:
-            live = compute(experiment, config, device=device, along=order[number + 1 :], deadline=deadline)
+            live = compute(experiment, config, device=device, along=missing, deadline=deadline)
         except OutOfTime:
             left += 1
             continue
