@@ -231,10 +231,12 @@ def _only_small(original: object, area: float) -> object:
 
 
 def test_tiles_of_an_arrangement_with_lines_on_the_border() -> None:
-    model = nn.Sequential(linear([[1, 0], [0, 1]], [-0.0154, 0.0078]), nn.ReLU(), linear(OUT2, [0]))
+    bounds = tiles._ninths(SQUARE.bounds)
+    _, s, t, _ = bounds[3]  # the tile on the left in the middle row
+    model = nn.Sequential(linear([[1, 0], [0, 1]], [-s, -t]), nn.ReLU(), linear(OUT2, [0]))
     graph, snapshot = read_network(model, SQUARE.origin)
     limits = tiles.Limits(10**6, 10**9)
-    windows = [SQUARE.window(*b) for b in tiles._quarters(SQUARE.bounds)]
+    windows = [SQUARE.window(*b) for b in bounds]
     parts = [tiles.run_window(graph, snapshot, w, limits) for w in windows]
     assert len(tiles.stitch(parts, SQUARE).faces.key) == 4  # the lines lie along the cuts between the tiles
 

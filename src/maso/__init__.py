@@ -3,7 +3,7 @@
 `import maso` loads torch and numpy and nothing of the book.
 """
 
-from maso import exact
+from maso import exact, matched, memorization
 from maso.affine import AffineMap, Factor, affine_map, closed_form, compose
 from maso.codes import Neighbours, codes, neighbours, vq_distance
 from maso.errors import MasoError, NotPiecewiseAffine
@@ -38,6 +38,8 @@ __all__ = [
     "estimate_regions",
     "exact",
     "from_layer",
+    "matched",
+    "memorization",
     "neighbours",
     "partition",
     "power_diagram",
