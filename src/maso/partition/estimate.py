@@ -25,6 +25,7 @@ from maso.partition.cut import TooMany
 from maso.partition.forward import Snapshot, batch, forward
 from maso.partition.network import read_network
 from maso.partition.plane import Plane
+from maso.partition.threads import lend_threads
 from maso.partition.tiles import Bounds, Limits, Tile, TooLarge, default_bytes, run_window
 
 _SIDE = 8  # the window is first cut into _SIDE × _SIDE tiles
@@ -81,7 +82,8 @@ def estimate_regions(
         True
     """
     graph, snapshot = read_network(model, plane.origin, layers)
-    return estimate(graph, snapshot, plane, samples=samples)
+    with lend_threads():
+        return estimate(graph, snapshot, plane, samples=samples)
 
 
 def estimate(graph: Graph, model: Snapshot, plane: Plane, *, samples: int) -> Estimate:
