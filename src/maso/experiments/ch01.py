@@ -25,6 +25,7 @@ from maso.experiments.ch01_rates import TWO, Rates, run_rates, slopes
 from maso.experiments.ch01_rational import Rational, run_rational
 from maso.experiments.ch01_refused import NotMaso, run_not_maso
 from maso.experiments.ch01_solver import Proofs, run_proofs
+from maso.experiments.judging import judged
 from maso.records import Record
 
 TOLERANCE = 1e-12
@@ -45,23 +46,18 @@ def verdicts(results: dict[str, list[Record]]) -> list[Verdict]:
     Args:
         results: experiment → its records; one that is missing or has none leaves its claims "not tested".
     """
-    judges: list[tuple[str, Callable[..., Verdict], list[str]]] = [
-        ("01.1", _judge_layers, ["01-rational", "01-proofs"]),
-        ("01.2", _judge_composition, ["01-proofs", "01-families"]),
-        ("01.3", _judge_convexity, ["01-proofs"]),
-        ("01.4", _judge_rates, ["01-rates"]),
-        ("01.5", _judge_closed_form, ["01-closed-form"]),
-        ("01.6", _judge_real_images, ["01-resnet"]),
-        ("01.7", _judge_not_maso, ["01-not-maso"]),
-    ]
-    found = []
-    for claim, judge, names in judges:
-        missing = [name for name in names if not results.get(name)]
-        if missing:
-            found.append(Verdict(claim, "not tested", f"No record of {', '.join(missing)}."))
-        else:
-            found.append(judge(claim, *(results[name] for name in names)))
-    return found
+    return judged(
+        results,
+        [
+            ("01.1", _judge_layers, ["01-rational", "01-proofs"]),
+            ("01.2", _judge_composition, ["01-proofs", "01-families"]),
+            ("01.3", _judge_convexity, ["01-proofs"]),
+            ("01.4", _judge_rates, ["01-rates"]),
+            ("01.5", _judge_closed_form, ["01-closed-form"]),
+            ("01.6", _judge_real_images, ["01-resnet"]),
+            ("01.7", _judge_not_maso, ["01-not-maso"]),
+        ],
+    )
 
 
 def _seeds(records: list[Record]) -> str:

@@ -8,13 +8,14 @@ against another algorithm on random networks (`ch02_random`).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from maso.experiments import Experiment, Verdict, on_cpu, same_grid
 from maso.experiments.ch02_counts import Counts, mean_counts, run_counts, slopes
 from maso.experiments.ch02_random import Random, run_random
 from maso.experiments.ch02_slices import Slices, run_slices
 from maso.experiments.ch02_toy import Film, Toy, run_film, run_toy
+from maso.experiments.judging import judged
 from maso.experiments.statistics import Interval, interval
 from maso.records import Record
 
@@ -41,16 +42,15 @@ def verdicts(results: dict[str, list[Record]]) -> list[Verdict]:
     Args:
         results: experiment → its records; one that is missing or has none leaves its claims "not tested".
     """
-    judges: list[tuple[str, Callable[..., Verdict], str]] = [
-        ("02.1", _judge_convexity, "02-toy"),
-        ("02.2", _judge_cones, "02-toy"),
-        ("02.3", _judge_counts, "02-counts"),
-        ("02.4", _judge_density, "02-toy"),
-    ]
-    return [
-        judge(claim, results[name]) if results.get(name) else Verdict(claim, "not tested", f"No record of {name}.")
-        for claim, judge, name in judges
-    ]
+    return judged(
+        results,
+        [
+            ("02.1", _judge_convexity, ["02-toy"]),
+            ("02.2", _judge_cones, ["02-toy"]),
+            ("02.3", _judge_counts, ["02-counts"]),
+            ("02.4", _judge_density, ["02-toy"]),
+        ],
+    )
 
 
 def arm(records: Sequence[Record], biases: str) -> list[Record]:

@@ -16,6 +16,7 @@ from maso.experiments import Experiment, Verdict, on_cpu, same_grid
 from maso.experiments.ch03_bends import Bends, Turning, run_bends, run_turning
 from maso.experiments.ch03_cells import Laguerre, OneDiagram, run_laguerre, run_one
 from maso.experiments.ch03_distance import PLACES, Distance, ImageDistance, run_distance, run_images
+from maso.experiments.judging import judged
 from maso.experiments.statistics import Interval, interval
 from maso.records import Record
 
@@ -54,21 +55,16 @@ def verdicts(results: dict[str, list[Record]]) -> list[Verdict]:
     Args:
         results: experiment → its records; one that is missing or has none leaves its claims "not tested".
     """
-    judges: list[tuple[str, Callable[..., Verdict], list[str]]] = [
-        ("03.1", _judge_layers, ["03-laguerre"]),
-        ("03.2", _judge_bends, ["03-bends"]),
-        ("03.3", _judge_turning, ["03-turning"]),
-        ("03.4", _judge_distance, ["03-distance", "03-distance-images"]),
-        ("03.5", _judge_one, ["03-one"]),
-    ]
-    found = []
-    for claim, judge, names in judges:
-        missing = [name for name in names if not results.get(name)]
-        if missing:
-            found.append(Verdict(claim, "not tested", f"No record of {', '.join(missing)}."))
-        else:
-            found.append(judge(claim, *(results[name] for name in names)))
-    return found
+    return judged(
+        results,
+        [
+            ("03.1", _judge_layers, ["03-laguerre"]),
+            ("03.2", _judge_bends, ["03-bends"]),
+            ("03.3", _judge_turning, ["03-turning"]),
+            ("03.4", _judge_distance, ["03-distance", "03-distance-images"]),
+            ("03.5", _judge_one, ["03-one"]),
+        ],
+    )
 
 
 def _judge_layers(claim: str, records: list[Record]) -> Verdict:

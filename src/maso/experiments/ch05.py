@@ -6,7 +6,7 @@ trained networks with true and permuted labels, for some architectures and over 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -15,6 +15,7 @@ import numpy as np
 from maso.experiments import Experiment, Verdict, on_cpu, same_grid
 from maso.experiments.ch05_optimum import Growth, Optimum, run_growth, run_optimum
 from maso.experiments.ch05_templates import Templates, recipe, run_templates
+from maso.experiments.judging import judged
 from maso.experiments.statistics import Interval, interval
 from maso.experiments.trained import Recipe
 from maso.records import Record
@@ -109,20 +110,15 @@ def verdicts(results: dict[str, list[Record]]) -> list[Verdict]:
     Args:
         results: experiment → its records; one that is missing or has none leaves its claims "not tested".
     """
-    judges: list[tuple[str, Callable[..., Verdict], list[str]]] = [
-        ("05.1", _judge_optimum, ["05-optimum"]),
-        ("05.2", _judge_growth, ["05-growth"]),
-        ("05.3", _judge_pattern, ["05-templates"]),
-        ("05.4", _judge_gap, ["05-templates", "05-widths"]),
-    ]
-    found = []
-    for claim, judge, names in judges:
-        missing = [name for name in names if not results.get(name)]
-        if missing:
-            found.append(Verdict(claim, "not tested", f"No record of {', '.join(missing)}."))
-        else:
-            found.append(judge(claim, *(results[name] for name in names)))
-    return found
+    return judged(
+        results,
+        [
+            ("05.1", _judge_optimum, ["05-optimum"]),
+            ("05.2", _judge_growth, ["05-growth"]),
+            ("05.3", _judge_pattern, ["05-templates"]),
+            ("05.4", _judge_gap, ["05-templates", "05-widths"]),
+        ],
+    )
 
 
 def _judge_optimum(claim: str, records: list[Record]) -> Verdict:

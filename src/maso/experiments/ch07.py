@@ -7,7 +7,7 @@ fast codes are compared (`ch07_speed`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ from maso.experiments import Experiment, Verdict, on_cpu, same_grid
 from maso.experiments.ch07_agreement import KS, Agreement, recipe, run_agreement
 from maso.experiments.ch07_metric import SAME, Metric, run_metric
 from maso.experiments.ch07_speed import Speed, run_speed
+from maso.experiments.judging import judged
 from maso.experiments.statistics import Interval, interval
 from maso.experiments.trained import Recipe
 from maso.records import Record
@@ -113,19 +114,14 @@ def verdicts(results: dict[str, list[Record]]) -> list[Verdict]:
     Args:
         results: experiment → its records; one that is missing or has none leaves its claims "not tested".
     """
-    judges: list[tuple[str, Callable[..., Verdict], list[str]]] = [
-        ("07.1", _judge_depth, ["07-agreement"]),
-        ("07.2", _judge_learned, ["07-agreement", "07-labels"]),
-        ("07.3", _judge_metric, ["07-metric"]),
-    ]
-    found = []
-    for claim, judge, names in judges:
-        missing = [name for name in names if not results.get(name)]
-        if missing:
-            found.append(Verdict(claim, "not tested", f"No record of {', '.join(missing)}."))
-        else:
-            found.append(judge(claim, *(results[name] for name in names)))
-    return found
+    return judged(
+        results,
+        [
+            ("07.1", _judge_depth, ["07-agreement"]),
+            ("07.2", _judge_learned, ["07-agreement", "07-labels"]),
+            ("07.3", _judge_metric, ["07-metric"]),
+        ],
+    )
 
 
 def _too_small(seeds: Sequence[int], records: Sequence[Record]) -> str:
