@@ -112,6 +112,11 @@ def test_arrangement(name: str) -> None:
     assert len(p) == regions == len(reference_cells(model, SQUARE, Fraction))
 
 
+def test_numbers_in_which_a_neighbourhood_drowns_are_no_alarm() -> None:
+    model, plane = degenerate(1_008_497)  # cones that meet in a corner, seen through x ↦ x + ¼
+    assert len(partition(model, plane)) == len(reference_cells(model, plane, Fraction)) == 21
+
+
 def test_no_biases_give_cones() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(

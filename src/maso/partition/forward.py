@@ -106,10 +106,19 @@ class _Keys(Forward):
         with np.errstate(over="ignore"):
             self.key += key
 
+    def grow(self, value: Tensor) -> None:
+        """Note the largest magnitude of each sample."""
+        self.scale = np.maximum(self.scale, flat(value).abs().amax(1).cpu().numpy())
+
+    def affine(self, operator: Operator) -> Any:
+        out = super().affine(operator)
+        for value in [out] if isinstance(out, Tensor) else out:
+            self.grow(value.movedim(operator.node.axis, 0))
+        return out
+
     def gate(self, node: Node, gate: Gate, value: Tensor) -> Tensor:
         z = flat(value).cpu().numpy()
         key = np.zeros(len(z), np.int64)
-        self.scale = np.maximum(self.scale, np.abs(z).max(1))
         for i, threshold in enumerate(gate.thresholds):
             at = threshold.cpu().expand(node.shape).flatten().numpy() if isinstance(threshold, Tensor) else threshold
             with np.errstate(over="ignore"):
@@ -120,14 +129,16 @@ class _Keys(Forward):
         piece = gate.piece(value)
         if self.keep:
             self.codes[self.graph.paths[node]] = flat(piece).cpu().numpy().astype(np.uint8)
-        return gate.apply(value, piece)
+        out = gate.apply(value, piece)
+        self.grow(out)
+        return out
 
     def selection(self, node: Node, selection: Selection, values: list[Tensor]) -> Tensor:
         z = entries(values)
         winner = selection.winner(z)
         out = selection.apply(z, winner)
         index = selection.index.to(z.device)
-        self.scale = np.maximum(self.scale, z.abs().amax(1).cpu().numpy())
+        self.grow(z)
         slack = _SURE * torch.from_numpy(self.scale).to(z)[:, None, None]
         windows = torch.where(index < 0, -torch.inf, selection.sign * z[:, index.clamp(min=0)])
         distance = (selection.sign * out)[..., None] - windows
