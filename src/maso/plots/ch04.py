@@ -9,6 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from maso.datasets import CLASSES
 from maso.experiments.ch04 import data_name, groups, plain, rows, slopes
@@ -58,7 +59,7 @@ def bank(record: Record, shown: int) -> Figure:
     inner, bias = record.arrays["inner"][shown], record.arrays["bias"][shown]
     winner = int((inner + bias).argmax())
     columns = (len(names) + 1) // 2
-    fig = plt.figure(figsize=(9.6, 6.4))
+    fig = plt.figure(figsize=(9.6, 6.4), layout=ConstrainedLayoutEngine(w_pad=0.15))  # room for the minus signs
     grid = fig.add_gridspec(3, columns + 2, height_ratios=(1, 1, 1.25))
     picture(fig.add_subplot(grid[:2, :2]), record.arrays["images"][shown], f"the picture: {names[shown]}")
     for c, name in enumerate(names):

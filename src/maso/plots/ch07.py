@@ -186,7 +186,7 @@ def comparisons(standard: Sequence[Record], labels: Sequence[Record]) -> Figure:
         ax.set(xlabel="percentage points", title=f"k = {k}")
     axes[0].set_yticks(range(len(where)), labels=[f"less {key[0]} ({_title(key[1], key[2], [])})" for key in where])
     axes[0].invert_yaxis()
-    axes[-1].legend(fontsize="small", loc="best")
+    fig.legend(*axes[-1].get_legend_handles_labels(), ncols=2, loc="outside lower center", fontsize="small")
     return fig
 
 
