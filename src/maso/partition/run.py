@@ -20,8 +20,7 @@ from maso.partition.result import Partition
 from maso.partition.threads import lend_threads
 from maso.partition.tiles import Limits, TooLarge, default_bytes, run_tiles, run_window, stitch
 
-_SAMPLE = 64  # centres
-_LEAST = 16
+_SAMPLE = 64  # centres that are forwarded at the least
 _AGREE = 1e-9  # relative to the largest number that the network meets at the point
 _ROUNDING = 1e-14  # relative to the largest output in the region
 _ZOOM = 1e-9
@@ -109,16 +108,16 @@ def _too_many(max_regions: int, guess: Estimate) -> str:
 
 
 def _certify(found: Partition, run_seconds: float) -> None:
-    """Forward the centres of all regions where that takes no longer than the run took, else of a sample: what takes a
-    tenth of the run or `_SAMPLE`, but no more than a quarter of the run for more than `_LEAST`."""
+    """Forward the centres of all regions where that takes no longer than the run took, else of a sample."""
     n = len(found)
     chosen = np.random.default_rng(0).permutation(n)
     began = time.perf_counter()
-    _compare(found, chosen[:_LEAST])
-    affordable = run_seconds * min(n, _LEAST) / (time.perf_counter() - began)
-    checked = n if n <= affordable else max(_LEAST, int(0.1 * affordable), min(_SAMPLE, int(0.25 * affordable)))
-    _compare(found, chosen[_LEAST:checked])
-    checked = min(n, checked)
+    _compare(found, chosen[:_SAMPLE])
+    each = (time.perf_counter() - began) / min(n, _SAMPLE)
+    budget = n if each * n <= run_seconds else max(_SAMPLE, int(0.1 * run_seconds / each))
+    if budget > _SAMPLE:
+        _compare(found, chosen[_SAMPLE:budget])
+    checked = min(n, max(budget, _SAMPLE))
     found.certified = "all centres" if checked == n else f"{checked:,} of {n:,} centres"
 
 
