@@ -269,8 +269,10 @@ def _templates(profile: str) -> list[Templates]:
         found += [switched(d, s, bn, bias, FULL) for d in IMAGES for bn, bias in SWITCHES for s in SEEDS]
         found += [Templates(s, "cifar10", grey=True, **FULL) for s in SEEDS]
         return found + [Templates(s, "cifar10", network="large_cnn", lr=1e-3, **FULL) for s in SEEDS]
-    found = [Templates(s, d, keep=(0, 1, 2), **MNISTS) for d in IMAGES[:2] for s in SEEDS]
-    found += [switched("mnist", s, bn, bias, MNISTS) for bn, bias in SWITCHES for s in SEEDS]
+    found = []
+    for d in IMAGES[:2]:
+        found += [Templates(s, d, keep=(0, 1, 2), **MNISTS) for s in SEEDS]
+        found += [switched(d, s, bn, bias, MNISTS) for bn, bias in SWITCHES for s in SEEDS]
     found += [Templates(s, "cifar10", **STANDARD) for s in SEEDS]
     found += [Templates(s, "cifar10", grey=grey, **SMALL) for grey in (False, True) for s in SEEDS]
     return found + [switched("cifar10", s, bn, bias, SMALL) for bn, bias in SWITCHES for s in SEEDS]
