@@ -48,7 +48,7 @@ def root() -> Path:
 def _file_of(module: str) -> Path | None:
     """The file of a module of this package, None where there is none."""
     parts = module.split(".")
-    if parts[0] != "maso":
+    if parts[0] != "maso" or "" in parts:
         return None
     base = PACKAGE.joinpath(*parts[1:])
     for file in (base / "__init__.py", base.with_suffix(".py")):
@@ -57,12 +57,28 @@ def _file_of(module: str) -> Path | None:
     return None
 
 
+@cache
+def _exports() -> dict[str, str]:
+    """Where each name that `import maso` offers is defined: "maso.trace" is in the module "maso.tracing"."""
+    face = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
+    found = [node for node in face.body if isinstance(node, ast.ImportFrom) and node.module != "maso"]
+    return {f"maso.{alias.name}": str(node.module) for node in found for alias in node.names}
+
+
 def _imports(source: str, module: str | None) -> set[str]:
-    """Modules of this package that a source text imports or names, `module` being the text's own name."""
+    """Modules of this package that a source text imports or names, `module` being the text's own name.
+
+    `maso.trace` stands for the module that defines it. The package itself, which offers everything, counts only
+    where it is used as a whole.
+    """
     names: set[str] = set()
-    for node in ast.walk(ast.parse(source)):
+    whole: set[str] = set()
+    nodes = list(ast.walk(ast.parse(source)))
+    bases = {id(node.value) for node in nodes if isinstance(node, ast.Attribute)}
+    for node in nodes:
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
+            whole.update(alias.name for alias in node.names if alias.asname)
         elif isinstance(node, ast.ImportFrom):
             base = node.module or ""
             if node.level and module is not None:
@@ -71,12 +87,16 @@ def _imports(source: str, module: str | None) -> set[str]:
                 package = module.split(".")[: len(module.split(".")) - depth]
                 base = ".".join([*package, *([base] if base else [])])
             names.update([base, *(f"{base}.{alias.name}" for alias in node.names)])
+            whole.update({base} if any(alias.name == "*" for alias in node.names) else ())
         elif isinstance(node, ast.Attribute):
             names.add(ast.unparse(node))
+        elif isinstance(node, ast.Name) and id(node) not in bases:
+            whole.add(node.id)
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.startswith("maso."):
             names.add(node.value)  # a module loaded by name
-    parents = {".".join(name.split(".")[:n]) for name in names for n in range(1, name.count(".") + 2)}
-    return {name for name in parents if _file_of(name) is not None}
+    parents = {".".join(name.split(".")[:n]) for name in names for n in range(2, name.count(".") + 2)}
+    named = {_exports().get(name, name) for name in parents} | (whole & {"maso"})
+    return {name for name in named if _file_of(name) is not None}
 
 
 def files_used(modules: Iterable[str] = (), *, source: str = "") -> list[Path]:
@@ -86,8 +106,8 @@ def files_used(modules: Iterable[str] = (), *, source: str = "") -> list[Path]:
         MasoError: one of `modules` is not a module of this package.
 
     Example:
-        >>> {"errors.py", "__init__.py"} <= {file.name for file in files_used(["maso.errors"])}
-        True
+        >>> [file.name for file in files_used(["maso.codes"], source="import maso; maso.trace")]
+        ['codes.py', 'errors.py', 'graph.py', 'operators.py', 'tracing.py']
     """
     todo = set(modules) | _imports(source, None)
     done: dict[str, Path] = {}
@@ -97,7 +117,7 @@ def files_used(modules: Iterable[str] = (), *, source: str = "") -> list[Path]:
         if file is None:
             raise MasoError(f"There is no module {module!r} in the package maso.")
         done[module] = file
-        parents = {module.rpartition(".")[0]} - {""}
+        parents = {module.rpartition(".")[0]} - {"", "maso"}
         todo |= (_imports(file.read_text(encoding="utf-8"), module) | parents) - set(done)
     return sorted(done.values())
 
