@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from fractions import Fraction
 
@@ -15,7 +16,7 @@ from maso import MasoError
 from maso.experiments import ch02_clipping as reference
 from maso.experiments.ch02_random import compare
 from maso.experiments.ch02_random_networks import degenerate, dense_layers, generic
-from maso.partition import Partition, Plane, estimate_regions, partition, tiles
+from maso.partition import Partition, Plane, estimate_regions, partition, threads, tiles
 from maso.partition.network import read_network
 
 SQUARE = Plane.square(-1, 1)
@@ -510,3 +511,28 @@ def test_plane_of_another_shape_is_refused() -> None:
         partition(dense_layers(3, 4, 1), SQUARE)
     with pytest.raises(MasoError, match=r"torch\.nn\.Module"):
         partition(torch.relu, SQUARE)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_threads_change_nothing(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    if seed < 4:
+        torch.manual_seed(seed)
+        widths = (2, 48, 48, 48, 3)
+        layers = [m for a, b in itertools.pairwise(widths) for m in (nn.Linear(a, b), nn.ReLU())]
+        model, plane = nn.Sequential(*layers[:-1]).double(), Plane.square(-3, 3)
+    else:
+        model, plane = generic(seed) if seed < 8 else degenerate(seed)
+    found = []
+    for count, pays in ((1, 1 << 18), (3, 0)):
+        monkeypatch.setattr(threads, "_MANY", pays)
+        before = torch.get_num_threads()
+        torch.set_num_threads(count)
+        try:
+            found.append(partition(model, plane))
+        finally:
+            torch.set_num_threads(before)
+    one, three = found
+    assert np.array_equal(one.keys, three.keys)
+    for name in ("areas", "centres", "vertices", "values"):  # torch's own threads add up in another order
+        expected = getattr(one, name)
+        assert np.abs(getattr(three, name) - expected).max() <= 1e-12 * np.abs(expected).max(), name

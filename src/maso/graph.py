@@ -115,6 +115,14 @@ def ancestors(nodes: Iterable[Any], inputs: Callable[[Any], Iterable[Any]]) -> s
     return known
 
 
+def _each(fill: Callable[[Any], Any], value: Any) -> Any:
+    """A value with everything in its lists and tuples filled in.
+
+    No closure calls itself here: it would keep all tensors it sees until Python looks for cycles.
+    """
+    return type(value)(_each(fill, v) for v in value) if isinstance(value, (list, tuple)) else fill(value)
+
+
 def _zero(value: Any) -> Any:
     if isinstance(value, Tensor):
         return torch.zeros_like(value)
@@ -143,17 +151,17 @@ class Operator:
         batch = tensors[0].shape[node.inputs[0].axis]
         constants = self._constants(batch)
 
-        def fill(a: Any, zero: bool) -> Any:
+        def fill(a: Any) -> Any:
             if isinstance(a, Node) and a.dynamic:
                 return next(at)
-            if isinstance(a, (list, tuple)):
-                return type(a)(fill(v, zero) for v in a)
-            value = batch if a is BATCH else constants[a] if isinstance(a, Node) else a
-            return _zero(value) if zero else value
+            return batch if a is BATCH else constants[a] if isinstance(a, Node) else a
+
+        def zero(a: Any) -> Any:
+            return fill(a) if isinstance(a, Node) and a.dynamic else _zero(fill(a))
 
         shifts = operators.AFFINE[node.op] if linear else ()
-        args = [fill(a, i in shifts) for i, a in enumerate(node.args)]
-        return node.call(*args, **{k: fill(v, False) for k, v in node.kwargs.items()})
+        args = [_each(zero if i in shifts else fill, a) for i, a in enumerate(node.args)]
+        return node.call(*args, **{k: _each(fill, v) for k, v in node.kwargs.items()})
 
     def argument(self, i: int) -> Any:
         """The value of an argument that does not depend on the input, for one sample."""
@@ -278,13 +286,12 @@ class Graph:
                 known[batch] = values = dict(bound)
 
                 def fill(a: Any) -> Any:
-                    if isinstance(a, (list, tuple)):
-                        return type(a)(map(fill, a))
                     return batch if a is BATCH else values[a] if isinstance(a, Node) else a
 
                 for node in self.nodes:
                     if node.kind == "constant":
-                        values[node] = node.call(*fill(node.args), **{k: fill(v) for k, v in node.kwargs.items()})
+                        rest = {k: _each(fill, v) for k, v in node.kwargs.items()}
+                        values[node] = node.call(*_each(fill, node.args), **rest)
             return known[batch]
 
         env: dict[Node, Any] = {self.input: value}
@@ -305,20 +312,25 @@ class Graph:
         return env[self.output]
 
 
+def _along(branch: Any, z: Tensor, source: Node, constants: dict[Node, Any]) -> Tensor:
+    """A branch of `where` at the value z of its source."""
+    if branch is source:
+        return z
+    if isinstance(branch, Node) and branch.dynamic:
+        rest = [_along(a, z, source, constants) if isinstance(a, Node) else a for a in branch.args]
+        return branch.call(*rest, **branch.kwargs)
+    value = constants[branch] if isinstance(branch, Node) else branch
+    if isinstance(value, Tensor) and value.ndim > len(source.shape):
+        value = value[0]
+    return torch.as_tensor(value, dtype=z.dtype, device=z.device).expand(z.shape)
+
+
 def _where_gate(node: Node, constants: dict[Node, Any]) -> Gate:
     source, threshold, above, below = node.args
     threshold = constants[threshold] if isinstance(threshold, Node) else float(threshold)
 
     def along(branch: Any, z: Tensor) -> Tensor:
-        if branch is source:
-            return z
-        if isinstance(branch, Node) and branch.dynamic:
-            rest = [along(a, z) if isinstance(a, Node) else a for a in branch.args]
-            return branch.call(*rest, **branch.kwargs)
-        value = constants[branch] if isinstance(branch, Node) else branch
-        if isinstance(value, Tensor) and value.ndim > len(source.shape):
-            value = value[0]
-        return torch.as_tensor(value, dtype=z.dtype, device=z.device).expand(z.shape)
+        return _along(branch, z, source, constants)
 
     zero = torch.zeros(source.shape, dtype=node.dtype, device=node.device)
     lines = [(along(b, zero + 1) - along(b, zero), along(b, zero)) for b in (below, above)]

@@ -48,8 +48,9 @@ def unpack(words: Array, n: int) -> Array:
 def set_bits(words: Array) -> tuple[Array, Array]:
     """Row and column of every bit that is set, in row-major order."""
     width = words.shape[1]
-    full = np.flatnonzero(words)
-    bits = np.flatnonzero(np.unpackbits(np.ascontiguousarray(words.ravel()[full]).view(np.uint8), bitorder="little"))
+    full = np.flatnonzero(words != 0)
+    octets = np.ascontiguousarray(words.ravel()[full]).view(np.uint8)
+    bits = np.flatnonzero(np.unpackbits(octets, bitorder="little").view(bool))  # fast for bool alone
     word = full[bits >> 6]
     row = word // width
     return row, (word - row * width) * 64 + (bits & 63)

@@ -9,6 +9,7 @@ window, `snapped` vertices that a unit's line was taken to run through.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -83,7 +84,8 @@ class Complex:
         """Or over the corners of every region, regions in the order of `regions()`: (V, n) bool → packed (F, words)."""
         keys, start, _, _ = self.half_edges()
         order = np.argsort(keys)
-        first = np.flatnonzero(np.diff(keys[order], prepend=keys[order[0]] - 1))
+        keys = keys[order]
+        first = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
         corners = start[order]
         return [np.bitwise_or.reduceat(pack(mask).take(corners, 0), first, axis=0) for mask in masks]
 
@@ -137,25 +139,30 @@ class Complex:
             raise Degenerate(f"{len(first)} keys for {self.count()} faces")
         sides = np.diff(np.append(first, len(key)))
 
-        def closed() -> None:
-            tokens = np.random.default_rng(0).integers(1, 2**62, len(self.x))
-            if np.add.reduceat(tokens.take(start) - tokens.take(end), first).any():
-                raise Degenerate("the border of a region is not closed")
+        corner = np.ascontiguousarray(self.x).view(np.complex128)[:, 0]
+        tokens = np.random.default_rng(0).integers(1, 2**62, len(self.x))
 
-        def measured() -> tuple[Array, Array]:
-            a, b = self.x.take(start, 0), self.x.take(end, 0)
-            centre = np.stack([np.add.reduceat(a[:, i], first) / sides for i in (0, 1)], 1)
-            middle = np.repeat(centre, sides, axis=0)
+        def measured(some: slice) -> tuple[Array, Array]:
+            at = slice(first[some.start], first[some.stop] if some.stop < len(first) else None)
+            own, s, e = first[some] - at.start, start[at], end[at]
+            if np.add.reduceat(tokens.take(s) - tokens.take(e), own).any():
+                raise Degenerate("the border of a region is not closed")
+            a, b = corner.take(s), corner.take(e)
+            centre = np.add.reduceat(a, own) / sides[some]
+            middle = np.repeat(centre, sides[some])
             a -= middle
             b -= middle
-            areas = np.add.reduceat(a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0], first) / 2
-            return areas, centre
+            return np.add.reduceat(a.real * b.imag - a.imag * b.real, own) / 2, centre
 
-        _, (areas, centre) = in_parallel(closed, measured)
+        half = (len(first) + 1) // 2
+        halves = [slice(i, min(i + half, len(first))) for i in range(0, len(first), half)]
+        measures = in_parallel(*(partial(measured, some) for some in halves), numbers=8 * len(key))
+        areas, middle = (np.concatenate(both) for both in zip(*measures, strict=True))
         if (areas <= 0).any():
             raise Degenerate(f"{(areas <= 0).sum()} regions without area")
         if abs(areas.sum() / area - 1) > 1e-9:
             raise Degenerate(f"areas sum to {areas.sum()!r}, the window has {area!r}")
+        centre = middle.view(np.float64).reshape(-1, 2)
         return Faces(key[first], np.append(first, len(key)), start, end, edge, areas, centre)
 
 

@@ -21,6 +21,7 @@ subdivision" (ICML 2023).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,9 +29,10 @@ import numpy as np
 from maso.partition.bits import Array, bit, entry, mix, pack, set_bits, sum_tokens
 from maso.partition.complex import OUTSIDE, Complex, Degenerate
 from maso.partition.split import Points, Split
-from maso.partition.threads import over_blocks
+from maso.partition.threads import later, over_blocks
 
 _ROWS = 1024  # vertices whose values stay in cache
+_EDGES = 1 << 14  # edges whose cuts are found together
 _PAIRS = 1 << 20  # pairs of chords looked at together
 _NONE = np.zeros(0, np.int64)
 
@@ -56,15 +58,36 @@ def cut(cells: Complex, z: Array, tokens: Array, tolerance: Array, most: int) ->
         Degenerate: a single unit cannot be cut.
         TooMany: there would be more than `most` regions.
     """
-    n = z.shape[1]
-    if n == 0:
-        return []
-    try:
-        return [_Cut(cells, z, tokens, tolerance, most).apply()]
-    except Degenerate:
-        if n == 1:
-            raise
-    half = n // 2
+    return begin_cut(cells, z, tokens, tolerance, most)()
+
+
+def begin_cut(
+    cells: Complex, z: Array, tokens: Array, tolerance: Array, most: int, limits: tuple[Array, Array] | None = None
+) -> Callable[[], list[Split]]:
+    """As `cut`, on another thread: the function returned waits for it, and till then nothing may touch `cells`.
+
+    Args:
+        limits: (low, high), each (n,), to be filled with the ranges of the values.
+    """
+    if z.shape[1] == 0:
+        return list
+    step = _Cut(cells, z, tokens, tolerance, most)
+    step.signs(limits)
+    whole = later(step.apply, z.size)
+
+    def wait() -> list[Split]:
+        try:
+            return [whole()]
+        except Degenerate:
+            if z.shape[1] == 1:
+                raise
+            return _by_halves(cells, z, tokens, tolerance, most)
+
+    return wait
+
+
+def _by_halves(cells: Complex, z: Array, tokens: Array, tolerance: Array, most: int) -> list[Split]:
+    half = z.shape[1] // 2
     first = cut(cells, np.ascontiguousarray(z[:, :half]), tokens[:half], tolerance[:half], most)
     rest = np.ascontiguousarray(z[:, half:])
     for split in first:
@@ -78,7 +101,7 @@ def cut(cells: Complex, z: Array, tokens: Array, tolerance: Array, most: int) ->
 
 
 class _Cut:
-    """One cut by all units at once, step by step."""
+    """One cut by all units at once, step by step; the values are changed by `signs` alone."""
 
     def __init__(self, cells: Complex, z: Array, tokens: Array, tolerance: Array, most: int) -> None:
         self.cells, self.z, self.tokens, self.tolerance, self.most = cells, z, tokens, tolerance, most
@@ -86,7 +109,6 @@ class _Cut:
 
     def apply(self) -> Split:
         with np.errstate(over="ignore"):
-            self.signs()
             self.cut_edges()
             self.find_ends()
             self.pair_ends()
@@ -94,11 +116,11 @@ class _Cut:
             return self.assemble()
 
     # ------------------------------------------------------------------ signs
-    def signs(self) -> None:
-        """Strict signs at the vertices, packed: `pos`, and `neg` where some value is zero."""
+    def signs(self, limits: tuple[Array, Array] | None) -> None:
+        """Strict signs at the vertices, packed: `pos`, and `neg` where some value is zero; ranges where asked for."""
         z, tolerance = self.z, self.tolerance
         self.pos = np.empty((self.vertices, (self.units + 63) // 64), np.uint64)
-        touched = []
+        touched, ranges = [], []
 
         def block(at: slice) -> None:
             part = z[at]
@@ -107,37 +129,50 @@ class _Cut:
                 part[small] = 0.0
                 touched.append(at)
             self.pos[at] = pack(part > 0)
+            if limits is not None:
+                ranges.append((part.min(0), part.max(0)))
 
         over_blocks(block, self.vertices, _ROWS)
+        if limits is not None:
+            low, high = zip(*ranges, strict=True)
+            limits[0][:], limits[1][:] = np.min(low, 0), np.max(high, 0)
         self.zero = bool(touched)
         if self.zero:
             self.neg = np.concatenate([pack(z[i : i + _ROWS] < 0) for i in range(0, self.vertices, _ROWS)])
 
     # ------------------------------------------------------------------ edges
+    def crossed(self, start: Array, end: Array) -> Array:
+        """Packed bits of the units whose signs at the ends are opposite."""
+        p0, p1 = self.pos.take(start, 0), self.pos.take(end, 0)
+        if not self.zero:
+            return p0 ^ p1
+        return (p0 & self.neg.take(end, 0)) | (self.neg.take(start, 0) & p1)
+
     def cut_edges(self) -> None:
         """Cuts of the edges, sorted along each edge, and the pieces of the edges with their keys."""
         c, z, tokens = self.cells, self.z, self.tokens
-        edges = len(c.start)
-        p0, p1 = self.pos.take(c.start, 0), self.pos.take(c.end, 0)
-        if self.zero:
-            n0, n1 = self.neg.take(c.start, 0), self.neg.take(c.end, 0)
-            crossed = (p0 & n1) | (n0 & p1)
-        else:
-            crossed = p0 ^ p1
-        edge, unit = set_bits(crossed)
-        z0, z1 = entry(z, c.start[edge], unit), entry(z, c.end[edge], unit)
-        t = z0 / (z0 - z1)
-        count = np.bincount(edge, minlength=edges)
-        several = np.flatnonzero(count[edge] > 1)
-        if len(several):
-            order = several[order_along(edge[several], t[several])]
-            for a in (edge, unit, t, z0, z1):
-                a[several] = a[order]
-            _resolved(edge[several], t[several], self.tolerance[unit[several]] / np.abs(z0[several] - z1[several]))
-        self.edge, self.unit, self.t, self.bend = edge, unit, t, np.abs(z1 - z0)
-        self.edge_count, self.cuts = count, len(edge)
-        self.falls = z0 > 0  # from start to end
-        self.cut_x = between(c.x, c.start[edge], c.end[edge], t)
+        edges, parts = len(c.start), {}
+
+        def block(at: slice) -> None:
+            start, end = c.start[at], c.end[at]
+            crossed = self.crossed(start, end)
+            edge, unit = set_bits(crossed)
+            z0, z1 = entry(z, start[edge], unit), entry(z, end[edge], unit)
+            t = z0 / (z0 - z1)
+            count = np.bincount(edge, minlength=len(start))
+            several = np.flatnonzero(count[edge] > 1)
+            if len(several):
+                order = several[order_along(edge[several], t[several])]
+                for a in (edge, unit, t, z0, z1):
+                    a[several] = a[order]
+                _resolved(edge[several], t[several], self.tolerance[unit[several]] / np.abs(z0[several] - z1[several]))
+            cut_x = between(c.x, start[edge], end[edge], t)
+            parts[at.start] = edge + at.start, unit, t, np.abs(z1 - z0), z0 > 0, cut_x, count  # falls from start to end
+
+        over_blocks(block, edges, _EDGES)
+        columns = zip(*(parts[i] for i in sorted(parts)), strict=True)
+        edge, unit, t, self.bend, self.falls, self.cut_x, count = (np.concatenate(column) for column in columns)
+        self.edge, self.unit, self.t, self.edge_count, self.cuts = edge, unit, t, count, len(edge)
 
         # tokens of the units positive just after the start of an edge, seen from the edge; `*_line` corrects for units
         # that are zero all along the edge and positive in the region beside it
@@ -146,6 +181,8 @@ class _Cut:
         self.left_line = self.right_line = _NONE
         self.corner_half, self.corner_unit, self.snapped = _NONE, _NONE, _NONE
         if self.zero:
+            p0, p1 = self.pos.take(c.start, 0), self.pos.take(c.end, 0)
+            n0, n1 = self.neg.take(c.start, 0), self.neg.take(c.end, 0)
             late = p1 & ~(p0 | n0)  # zero at the start, positive from there on
             rows = np.flatnonzero(late.any(1))
             begin[rows] += sum_tokens(late[rows], tokens)
@@ -250,7 +287,7 @@ class _Cut:
     def cross_chords(self) -> None:
         """Crossings (A, B) of two chords of a region; `side`: sign of B's unit at the start of A."""
         chords = len(self.p)
-        last = np.append(np.flatnonzero(np.diff(self.chord_region)) + 1, chords)
+        last = np.append(np.flatnonzero(self.chord_region[1:] != self.chord_region[:-1]) + 1, chords)
         later = last[np.searchsorted(last, np.arange(chords), "right")] - 1 - np.arange(chords) if chords else _NONE
         total = np.cumsum(later)
         A, B, side, TA, TB = [_NONE], [_NONE], [np.zeros(0, np.int8)], [_NONE], [_NONE]

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from maso.graph import Forward, Graph, Node, Operator, Reading, entries, flat
 from maso.operators import Gate, Selection
 from maso.partition.bits import Array, gate_tokens, pack, sum_tokens, winner_tokens
+from maso.partition.convolution import apply
 from maso.partition.threads import threads_for
 
 _NUMBERS = 1 << 21  # activations of a batch of forwarded points
@@ -111,7 +112,7 @@ class _Keys(Forward):
         self.scale = np.maximum(self.scale, flat(value).abs().amax(1).cpu().numpy())
 
     def affine(self, operator: Operator) -> Any:
-        out = super().affine(operator)
+        out = apply(operator, *operator.values)
         for value in [out] if isinstance(out, Tensor) else out:
             self.grow(value.movedim(operator.node.axis, 0))
         return out

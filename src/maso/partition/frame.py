@@ -19,6 +19,8 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -28,29 +30,38 @@ from torch import Tensor
 from maso.graph import Graph, Node, Operator, Reading
 from maso.operators import Gate, Selection
 from maso.partition.bits import Array, gate_tokens, winner_tokens
-from maso.partition.complex import Complex
-from maso.partition.cut import cut
+from maso.partition.complex import Complex, Faces
+from maso.partition.convolution import apply
+from maso.partition.cut import begin_cut
 from maso.partition.forward import narrow
 from maso.partition.plane import Plane
 from maso.partition.split import Split
-from maso.partition.threads import over_blocks, threads_for
+from maso.partition.threads import in_parallel, later, over_blocks, threads_for
 from maso.partition.tournament import GAMMA, Tournament, span
 
 _ROWS = 1024
 _COLUMNS = 1 << 12
-_AT_ONCE = 1 << 22  # numbers of an operator with parameters
+_AT_ONCE = 1 << 20  # numbers of an operator with parameters
 _PEAK = 0.02
 _NEAR = 8
+_ROOM = 1.5  # vertices that a cut is expected to add, relative to those there are
 
 
 class Block:
     """Coefficients of some rows: values (V, k), and what their rounding errors are relative to, scale (k,).
 
-    `range` is the smallest and the largest value of each: interpolation never leaves it, so it is found once.
+    `range` is the smallest and the largest value of each: interpolation never leaves it, so it is found once. Where
+    `bend` is given, the coefficients are the outputs of a gate whose inputs are `values`.
     """
 
-    def __init__(self, values: Array, limits: tuple[Array, Array] | None = None, scale: Array | None = None) -> None:
-        self.values, self._range = values, limits
+    def __init__(
+        self,
+        values: Array,
+        limits: tuple[Array, Array] | None = None,
+        scale: Array | None = None,
+        bend: _Bend | None = None,
+    ) -> None:
+        self.values, self._range, self.bend = values, limits, bend
         self.scale = np.maximum(-self.range[0], self.range[1]) if scale is None else scale
 
     @property
@@ -60,14 +71,22 @@ class Block:
             self._range = span(self.values)
         return self._range
 
+    def part(self, at: slice) -> Array:
+        """The coefficients at some vertices."""
+        return self.values[at] if self.bend is None else self.bend(self.values[at])
+
 
 @dataclass
 class _Pending:
-    """A gate whose cuts the frame has not followed yet: the cut, and the row and slope jump of each of its units."""
+    """A gate whose cuts the frame has not followed yet: waits for them; and the row and slope jump of each unit.
 
-    split: Split
+    `after` makes the gate's outputs at all vertices, as coefficients, from those at the vertices from before the cuts.
+    """
+
+    splits: Callable[[], list[Split]]
     row: Array
     jump: Array
+    after: Callable[[list[Split]], Array]
 
 
 class FrameReading(Reading[Node]):
@@ -138,32 +157,70 @@ class FrameReading(Reading[Node]):
     def _scales(self, rows: Tensor) -> Tensor:
         return torch.from_numpy(np.concatenate([b.scale for b in self.blocks])).to(rows)
 
-    def values(self, rows: Tensor, columns: Array | None = None, vertices: int | None = None) -> Array:
-        """(Some columns of) a flat tensor at all vertices, as the first rows of an array for `vertices` of them."""
+    def values(self, rows: Tensor, columns: Array | None = None, room: int = 0) -> Array:
+        """(Some columns of) a flat tensor at all vertices, as the first rows of an array with room for more."""
         if columns is not None:
             rows = rows[:, torch.from_numpy(columns).to(rows.device)]
-        direction, origin = (rows[1:] - rows[0]).cpu().numpy(), rows[0].cpu().numpy()
+        direction, origin = (rows[1:] - rows[0]).cpu(), rows[0].cpu()
         n = len(self.blocks[0].values)
-        out = np.empty((vertices or n, rows.shape[1]))
-        for i in range(0, n, _ROWS):
-            parts = [b.values[i : i + _ROWS] for b in self.blocks]
-            o = out[i : min(i + _ROWS, n)]
-            np.dot(parts[0] if len(parts) == 1 else np.concatenate(parts, 1), direction, out=o)
-            o += origin
+        out = np.empty((n + room, rows.shape[1]))
+        whole = torch.from_numpy(out)
+
+        def block(at: slice) -> None:
+            parts = [b.part(at) for b in self.blocks]
+            coefficients = torch.from_numpy(parts[0] if len(parts) == 1 else np.concatenate(parts, 1))
+            torch.addmm(origin, coefficients, direction, out=whole[at])
+
+        over_blocks(block, n, _ROWS)
         return out
 
-    def at_vertices(self, rows: Tensor) -> Array:
-        """A flat tensor at all vertices, those of a pending cut from the ends and bends of the segments cut."""
+    def at_vertices(self, tensors: list[Tensor]) -> list[Callable[[], Array]]:
+        """Functions that give flat tensors at all vertices; where a cut was pending, they are all that is left.
+
+        At the vertices from before a pending cut the tensors are multiplied out while it is made; at its own they
+        follow from the ends and bends of the segments cut.
+        """
         if self.pending is None:
-            return self.values(rows)
-        split, row, jump = self.pending.split, self.pending.row, self.pending.jump
-        spare = split.after + self.rank  # below the vertices, the rows by which values bend, then spare ones
-        out = self.values(rows, vertices=spare + max(split.edges.ahead, split.chords.ahead))
-        out[split.after : spare] = (rows[1:] - rows[0]).cpu().numpy()
-        for points in (split.edges, split.chords):
-            for combination in points.bent(split.after + row, jump, spare):
+            return [partial(self.values, rows) for rows in tensors]
+        begun = [self.values(rows, room=int(_ROOM * len(self.blocks[0].values))) for rows in tensors]
+        split = self.arrive()
+        if split is None:
+            return [partial(self.values, rows) for rows in tensors]
+        row, jump, rank = self.pending.row, self.pending.jump, self.rank
+        self.pending, self.blocks = None, []
+
+        def rest(rows: Tensor, out: Array) -> Array:
+            spare = split.after + rank  # below the vertices, the rows by which values bend, then spare ones
+            needed = spare + max(split.edges.ahead, split.chords.ahead)
+            if needed > len(out):
+                out = np.concatenate([out[: split.before], np.empty((needed - split.before, out.shape[1]))])
+            out[split.after : spare] = (rows[1:] - rows[0]).cpu().numpy()
+            both = (split.edges, split.chords)
+            bends = [partial(points.bent, split.after + row, jump, spare) for points in both]
+            for combination in chain(*in_parallel(*bends, numbers=16 * sum(len(points.t) for points in both))):
                 combination.apply(out)
-        return out[: split.after]
+            return out[: split.after]
+
+        return [partial(rest, *both) for both in zip(tensors, begun, strict=True)]
+
+    def arrive(self) -> Split | None:
+        """Wait for the pending cut. Where it had to be made in several, the frame follows them, and none is pending."""
+        assert self.pending is not None
+        splits = self.pending.splits()
+        if len(splits) == 1:
+            return splits[0]
+        last = self.blocks.pop()
+        self.follow(splits)
+        self.blocks.append(Block(self.pending.after(splits), last.range))
+        self.pending = None
+        return None
+
+    def finish(self, rows: Tensor, area: float) -> tuple[Array, Faces]:
+        """A flat tensor at all vertices, and the certified faces of a window of this area."""
+        (values,) = self.at_vertices([rows])
+        wait = later(values, 16 * len(self.cells.start))
+        faces = self.cells.faces(area)
+        return wait(), faces
 
     def follow(self, splits: list[Split]) -> None:
         """Extend all coefficients to the vertices of new cuts."""
@@ -191,19 +248,19 @@ class FrameReading(Reading[Node]):
         size = sum(t[0].numel() for tensors in alive.values() for t in tensors)
         if size > self.rank and self.pending is None:
             return False
-        blocks, at = [], 0
+        every = [t.reshape(len(t), -1) for tensors in alive.values() for t in tensors]
+        scales = [self.scale(t) for t in every]
+        self.blocks = [Block(make(), scale=scale) for make, scale in zip(self.at_vertices(every), scales, strict=True)]
+        at = 0
         for node, tensors in alive.items():
             identity = []
             for t in tensors:
-                flat = t.reshape(len(t), -1)
-                k = flat.shape[1]
-                blocks.append(Block(self.at_vertices(flat), scale=self.scale(flat)))
+                k = t[0].numel()
                 rows = torch.zeros((size + 1, k), dtype=t.dtype, device=t.device)
                 rows[1 + at : 1 + at + k].fill_diagonal_(1.0)
                 identity.append(rows.reshape(size + 1, *t.shape[1:]))
                 at += k
             self.replace(node, identity)
-        self.blocks, self.pending = blocks, None
         return True
 
     def emit(
@@ -257,7 +314,7 @@ class FrameReading(Reading[Node]):
             for i in range(0, self.rank + 1, few)
         ]
         with threads_for(numbers):
-            results = [operator(*part) for part in parts]
+            results = [apply(operator, *part) for part in parts]
         self.rows[node] = torch.cat(results, node.axis) if len(results) > 1 else results[0]
         for t in _tensors(self.rows[node]):
             self.peak = max(self.peak, float(t.select(node.axis, 0).abs().max()))
@@ -275,13 +332,13 @@ class FrameReading(Reading[Node]):
         )
         dies = source in self.dying[node]
         settled = self.settle(source)
-        whole = settled and dies and count == 1 and not thresholds.any()  # cut by all columns: none is copied
+        whole = settled and dies and count == 1 and not thresholds.any()  # cut by all columns
         rows = self.rows[source].reshape(len(self.rows[source]), -1)
         if settled:
             block = self.blocks[-1]
             columns, z = np.arange(size), block.values if dies else block.values.copy()
             scale = block.scale
-            low, high = (scale, scale) if whole else (a.copy() for a in block.range)
+            low, high = (scale.copy(), scale.copy()) if whole else (a.copy() for a in block.range)
         else:
             low, high, scale = self.bounds(rows)
             slack = GAMMA * (scale + np.abs(thresholds))
@@ -307,25 +364,43 @@ class FrameReading(Reading[Node]):
         at = np.searchsorted(cutting, unit)
         if len(cutting) < len(columns):
             z = z.take(np.searchsorted(columns, cutting), 1)
-        shifted = z if whole else z.take(at, 1) - threshold
-        splits = cut(self.cells, shifted, np.concatenate(tokens), np.concatenate(tolerance), self.most)
-        kept = self.rank - (size if settled and dies else 0)
-        if len(splits) == 1 and count == 1 and self.next_size[node] <= kept + len(cutting):
-            self.pending = _Pending(splits[0], kept + at, (slopes[1] - slopes[0])[unit])
-        else:
-            self.follow(splits)
+        as_it_is = len(at) == z.shape[1] == len(cutting) and not threshold.any()
+        shifted = z if as_it_is else z.take(at, 1) - threshold
+        splits = begin_cut(
+            self.cells,
+            shifted,
+            np.concatenate(tokens),
+            np.concatenate(tolerance),
+            self.most,
+            (low, high) if whole else None,
+        )
+        bend = _Bend(thresholds[:, cutting], slopes[:, cutting], intercepts[:, cutting])
+
+        def after(splits: list[Split]) -> Array:
+            at_all = z
             for split in splits:
-                z = split.extend(z)
-                z[split.zero_vertex, at[split.zero_unit]] = threshold[split.zero_unit]
+                at_all = split.extend(at_all)
+                at_all[split.zero_vertex, at[split.zero_unit]] = threshold[split.zero_unit]
+            over_blocks(lambda rows: bend.apply(at_all[rows]), len(at_all), _ROWS)
+            return at_all
+
+        kept = self.rank - (size if settled and dies else 0)
+        limits = bend.image(low[cutting], high[cutting])
+        if count == 1 and len(unit) and self.next_size[node] <= kept + len(cutting):
+            self.pending = _Pending(splits, kept + at, (slopes[1] - slopes[0])[unit], after)
+            block = Block(z, limits, bend=bend)
+        else:
+            done = splits()
+            self.follow(done)
+            block = Block(after(done), limits)
         constant = np.arange(size)
         slope = torch.from_numpy(slopes[piece, constant]).to(rows)
         intercept = torch.from_numpy(intercepts[piece, constant]).to(rows)
-        pieces = (thresholds[:, cutting], slopes[:, cutting], intercepts[:, cutting])
 
         def base(out: Tensor) -> None:
             torch.addcmul(intercept, rows[: len(out)], slope, out=out)
 
-        self.emit(node, base, cutting, _bend(z, *pieces), drop=settled and dies)
+        self.emit(node, base, cutting, block, drop=settled and dies)
         return node
 
     def selection(self, node: Node, selection: Selection, values: list[Any]) -> Node:
@@ -392,25 +467,38 @@ def _spread(value: float | Tensor, shape: tuple[int, ...]) -> Array:
     return np.broadcast_to(np.asarray(value, np.float64), shape).flatten()
 
 
-def _bend(z: Array, thresholds: Array, slopes: Array, intercepts: Array) -> Block:
-    """The gate's outputs, in place: z (V, n) with thresholds (T, n), slopes and intercepts (T + 1, n)."""
-    relu = len(thresholds) == 1 and (slopes[0] == 0).all() and (slopes[1] == 1).all()
-    relu = relu and not (thresholds.any() or intercepts.any())
-    low, high = np.empty((2, -(-len(z) // _ROWS), z.shape[1]))
+class _Bend:
+    """The outputs of a gate: thresholds (T, n), slopes and intercepts (T + 1, n)."""
 
-    def block(at: slice) -> None:
-        part = z[at]
-        if relu:
-            np.maximum(part, 0.0, out=part)
-        else:
-            out = part * slopes[0] + intercepts[0]
-            for threshold, slope, intercept in zip(thresholds, slopes[1:], intercepts[1:], strict=True):
-                out = np.where(part > threshold, part * slope + intercept, out)
-            part[:] = out
-        low[at.start // _ROWS], high[at.start // _ROWS] = part.min(0), part.max(0)
+    def __init__(self, thresholds: Array, slopes: Array, intercepts: Array) -> None:
+        self.thresholds, self.slopes, self.intercepts = thresholds, slopes, intercepts
+        relu = len(thresholds) == 1 and (slopes[0] == 0).all() and (slopes[1] == 1).all()
+        self.relu = relu and not (thresholds.any() or intercepts.any())
 
-    over_blocks(block, len(z), _ROWS)
-    return Block(z, (low.min(0), high.max(0)))
+    def __call__(self, z: Array) -> Array:
+        """Of inputs (V, n)."""
+        if self.relu:
+            return np.maximum(z, 0.0)
+        out = z * self.slopes[0] + self.intercepts[0]
+        for threshold, slope, intercept in zip(self.thresholds, self.slopes[1:], self.intercepts[1:], strict=True):
+            out = np.where(z > threshold, z * slope + intercept, out)
+        return out
+
+    def apply(self, z: Array) -> None:
+        """In place."""
+        z[:] = self(z)
+
+    def image(self, low: Array, high: Array) -> tuple[Array, Array]:
+        """Smallest and largest outputs for all inputs between low and high, each (n,)."""
+        ends = np.concatenate([low[None], np.clip(self.thresholds, low, high), high[None]])
+        from_, to = ends[:-1], ends[1:]
+        used = from_ < to
+        used[0] |= ~used.any(0)
+        at = np.stack([from_ * self.slopes + self.intercepts, to * self.slopes + self.intercepts])
+        constant = self(low[None])[0]
+        smallest = np.where(used, at.min(0), np.inf).min(0)
+        largest = np.where(used, at.max(0), -np.inf).max(0)
+        return np.where(low == high, constant, smallest), np.where(low == high, constant, largest)
 
 
 def _sizes_at_next_kink(graph: Graph) -> dict[Node, float]:

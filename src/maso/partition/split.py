@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
 
@@ -121,7 +120,7 @@ class Points:
     def _first(self) -> int:
         return int(self.row[self.wanted[0]]) if len(self.wanted) else 0
 
-    def bent(self, row: Array, jump: Array, spare: int) -> Iterator[Combination]:
+    def bent(self, row: Array, jump: Array, spare: int) -> list[Combination]:
         """Values continuous and piecewise linear along every segment, whose slope turns at point k by
         bend_k · jump[unit_k] times the row row[unit_k]; to be applied one after the other.
 
@@ -133,14 +132,15 @@ class Points:
             spare: number of the first of `ahead` spare rows, for the points evaluated first.
         """
         level, place = self.level, np.empty(len(self.t), np.int64)
-        turn, which = self.bend * jump[self.unit], row[self.unit]
+        turn, which, found = self.bend * jump[self.unit], row[self.unit], []
         for now in range(int(level.max(initial=0)), -1, -1):
             point = np.flatnonzero(level == now) if now else self.wanted
             pointer, column, weight = self._between(point, level > now, place, turn, which)
-            yield Combination(spare if now else self._first, pointer, column, weight)
+            found.append(Combination(spare if now else self._first, pointer, column, weight))
             if now:
                 place[point] = spare + np.arange(len(point))
                 spare += len(point)
+        return found
 
     def _between(
         self, point: Array, is_known: Array, place: Array, turn: Array, which: Array

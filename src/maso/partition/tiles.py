@@ -23,7 +23,6 @@ from maso.errors import MasoError
 from maso.graph import Graph
 from maso.partition.bits import Array
 from maso.partition.complex import OUTSIDE, Complex, Degenerate, Faces
-from maso.partition.cut import TooMany
 from maso.partition.forward import Snapshot, forward
 from maso.partition.frame import FrameReading
 from maso.partition.plane import Plane
@@ -56,11 +55,13 @@ class Limits:
 
 @dataclass
 class Tile:
-    """The complex of one window, its certified faces, and the output (V, K) at its vertices."""
+    """The complex of one window, its certified faces, the output (V, K) at its vertices, and how long the affine
+    operators took."""
 
     cells: Complex
     faces: Faces
     values: Array
+    affine_seconds: float
 
 
 def default_bytes() -> int:
@@ -85,8 +86,6 @@ def run_window(
     began = time.perf_counter()
 
     def watch(reading: FrameReading, coefficients: int, held: int) -> None:
-        if reading.cells.count() > limits.regions:
-            raise TooMany
         if 3 * held > limits.bytes:
             raise TooLarge
         if row_seconds is None or reading.settled or coefficients <= _FREE:
@@ -104,8 +103,8 @@ def run_window(
     with torch.no_grad():
         out = graph.read(model, graph.input, reading)  # type: ignore[arg-type]
         rows = reading.rows[out].movedim(out.axis, 0)
-        values = reading.at_vertices(rows.reshape(len(rows), -1))
-    return Tile(reading.cells, reading.cells.faces(plane.area), values)
+        values, faces = reading.finish(rows.reshape(len(rows), -1), plane.area)
+    return Tile(reading.cells, faces, values, reading.affine_seconds)
 
 
 def run_tiles(
@@ -210,7 +209,7 @@ def stitch(tiles: list[Tile], plane: Plane) -> Tile:
     s, t = cells.x.T
     cells.corner = ((s == s0) | (s == s1)) & ((t == t0) | (t == t1))
     vertices = cells.rekey(cells.regions()[0])
-    return Tile(cells, cells.faces(plane.area), values[vertices])
+    return Tile(cells, cells.faces(plane.area), values[vertices], sum(t.affine_seconds for t in tiles))
 
 
 def _join(
