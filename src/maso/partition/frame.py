@@ -9,8 +9,8 @@ others, so affine operators, skips and concatenations act on them unchanged, on 
 as the window (r = 2); a kink cuts the complex and adds one row and one coefficient for each unit that bends inside the
 window, and bounds from the range of every coefficient find these few.  Where the tensors alive have no more numbers
 than there are rows, the frame becomes the identity: the values at the vertices themselves.  There an affine operator
-that follows a gate is multiplied out only at the vertices from before the gate's cuts; along a segment it is piecewise
-linear and bends by a known multiple of one row at each cut, so that the new vertices follow by a scan.
+that follows a gate is multiplied out only at the vertices from before the gate's cuts, while these are made; along a
+segment it is piecewise linear and bends by a known multiple of one row at each cut, from which the new vertices follow.
 """
 
 from __future__ import annotations
@@ -364,7 +364,7 @@ class FrameReading(Reading[Node]):
         at = np.searchsorted(cutting, unit)
         if len(cutting) < len(columns):
             z = z.take(np.searchsorted(columns, cutting), 1)
-        as_it_is = len(at) == z.shape[1] == len(cutting) and not threshold.any()
+        as_it_is = count == 1 and len(at) == z.shape[1] and not threshold.any()
         shifted = z if as_it_is else z.take(at, 1) - threshold
         splits = begin_cut(
             self.cells,
@@ -493,12 +493,10 @@ class _Bend:
         ends = np.concatenate([low[None], np.clip(self.thresholds, low, high), high[None]])
         from_, to = ends[:-1], ends[1:]
         used = from_ < to
-        used[0] |= ~used.any(0)
         at = np.stack([from_ * self.slopes + self.intercepts, to * self.slopes + self.intercepts])
-        constant = self(low[None])[0]
-        smallest = np.where(used, at.min(0), np.inf).min(0)
-        largest = np.where(used, at.max(0), -np.inf).max(0)
-        return np.where(low == high, constant, smallest), np.where(low == high, constant, largest)
+        smallest, largest = np.where(used, at.min(0), np.inf).min(0), np.where(used, at.max(0), -np.inf).max(0)
+        constant, point = self(low[None])[0], low == high
+        return np.where(point, constant, smallest), np.where(point, constant, largest)
 
 
 def _sizes_at_next_kink(graph: Graph) -> dict[Node, float]:
