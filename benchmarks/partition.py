@@ -1,9 +1,12 @@
 """Exact partitions: `maso.partition` against other ways, in one run.
 
     python benchmarks/partition.py [--nets 64 128 256 slice small_cnn resnet18 googlenet] [--threads 2] [--repeats 5]
+    python benchmarks/partition.py --nets small_cnn-trained resnet18-trained  # trains first, some minutes on a CPU
 
 Domain [−1, 1]², He weights, biases uniform in [−½, ½]; `slice` is conv 4@5×5/2, 8@3×3/2, dense 32, 10 on a plane
-through three 32×32×3 inputs; the networks of images have random weights and a window around one input.
+through three 32×32×3 inputs; the networks of images have random weights and a window around one input. With `-trained`
+they have seen CIFAR-10 (smallCNN all of it once, ResNet-18 its first 4,000 images), and the window is around a test
+image.
 
 - `ours` is the public call, with outputs and certificates, and without the trace (`first call` has it).
 - `floor` multiplies the network out at as many points as the partition has vertices, in float64: what a method that
@@ -27,17 +30,22 @@ import time
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 import maso
+from maso import datasets
 from maso.datasets import import_torchvision
 from maso.experiments import ch02_clipping
 from maso.networks import resnet, small_cnn
 from maso.partition import Plane, partition
+from maso.training import Training, fit
 
 WIDTHS = {"64": (2, 64, 64, 1), "128": (2, 128, 128, 128, 1), "256": (2, 256, 256, 256, 256, 256, 1)}
-WINDOWS = {"small_cnn": 0.011, "resnet18": 0.00084, "googlenet": 0.0048}
+WINDOWS = {"small_cnn": 0.011, "resnet18": 0.00084, "googlenet": 0.0048}  # half a side
+WINDOWS |= {"small_cnn-trained": 0.011, "resnet18-trained": 0.00084}
+SAMPLES = {"small_cnn-trained": 50_000, "resnet18-trained": 4_000}
 CLIPPED = ("64",)  # ends in minutes
 
 
@@ -61,10 +69,21 @@ def setting(name: str) -> tuple[nn.Module, Plane]:
     if name == "googlenet":
         model = import_torchvision().models.googlenet(num_classes=10, aux_logits=False, init_weights=False)
     else:
-        model = small_cnn() if name == "small_cnn" else resnet((64, 128, 256, 512), 2)
-    plane = Plane.through(*torch.rand(3, 3, 32, 32, dtype=torch.float64))
+        model = small_cnn() if name.startswith("small_cnn") else resnet((64, 128, 256, 512), 2)
+    inputs = torch.rand(3, 3, 32, 32, dtype=torch.float64)
+    if name in SAMPLES:
+        inputs = _trained(model, SAMPLES[name])
     w = WINDOWS[name]
-    return model.double().eval(), plane.window(-w, w, -w, w)
+    return model.double().eval(), Plane.through(*inputs).window(-w, w, -w, w)
+
+
+def _trained(model: nn.Module, samples: int) -> Tensor:
+    """Train on the first images of CIFAR-10; returns the first three test images."""
+    data = datasets.load("cifar10")
+    x = torch.from_numpy(np.ascontiguousarray(data.x_train[:samples].transpose(0, 3, 1, 2)))
+    y = torch.from_numpy(data.y_train[:samples]).long()
+    fit(model, x, y, Training(1, 128, 3e-3, schedule="one-cycle", seed=0), progress=True)
+    return datasets.to_tensor(data.x_test[:3], dtype=torch.float64)
 
 
 def measure(name: str, way: str, points: int, repeats: int) -> dict[str, Any]:
@@ -135,7 +154,7 @@ def main() -> None:
             points = found["ours"]["vertices" if way == "floor" else "regions"] if found else 0
             command = [sys.executable, __file__, "--only", name, way, str(points)]
             command += ["--threads", str(options.threads), "--repeats", str(1 if images else options.repeats)]
-            found[way] = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+            found[way] = json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
         ours = found["ours"]
         print(f"\n{name}: {ours['regions']:,} regions, {ours['vertices']:,} vertices, {ours['tiles']} tiles,", end=" ")
         print(f"certified: {ours['certified']}; first call {ours['first call']:.2f} s")
