@@ -44,7 +44,7 @@ from maso.training import Training, fit
 
 WIDTHS = {"64": (2, 64, 64, 1), "128": (2, 128, 128, 128, 1), "256": (2, 256, 256, 256, 256, 256, 1)}
 WINDOWS = {"small_cnn": 0.011, "resnet18": 0.00084, "googlenet": 0.0048}  # half a side
-WINDOWS |= {"small_cnn-trained": 0.011, "resnet18-trained": 0.00084}
+WINDOWS |= {"small_cnn-trained": 0.005, "resnet18-trained": 0.00042}
 SAMPLES = {"small_cnn-trained": 50_000, "resnet18-trained": 4_000}
 CLIPPED = ("64",)  # ends in minutes
 
