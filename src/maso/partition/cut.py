@@ -62,16 +62,24 @@ def cut(cells: Complex, z: Array, tokens: Array, tolerance: Array, most: int) ->
 
 
 def begin_cut(
-    cells: Complex, z: Array, tokens: Array, tolerance: Array, most: int, limits: tuple[Array, Array] | None = None
+    cells: Complex,
+    z: Array,
+    tokens: Array,
+    tolerance: Array,
+    most: int,
+    *,
+    limits: tuple[Array, Array] | None = None,
+    bends: bool = False,
 ) -> Callable[[], list[Split]]:
     """As `cut`, on another thread: the function returned waits for it, and till then nothing may touch `cells`.
 
     Args:
         limits: (low, high), each (n,), to be filled with the ranges of the values.
+        bends: prepare what `Points.bent` needs.
     """
     if z.shape[1] == 0:
         return list
-    step = _Cut(cells, z, tokens, tolerance, most)
+    step = _Cut(cells, z, tokens, tolerance, most, bends)
     step.signs(limits)
     whole = later(step.apply, z.size)
 
@@ -103,17 +111,23 @@ def _by_halves(cells: Complex, z: Array, tokens: Array, tolerance: Array, most: 
 class _Cut:
     """One cut by all units at once, step by step; the values are changed by `signs` alone."""
 
-    def __init__(self, cells: Complex, z: Array, tokens: Array, tolerance: Array, most: int) -> None:
+    def __init__(
+        self, cells: Complex, z: Array, tokens: Array, tolerance: Array, most: int, bends: bool = False
+    ) -> None:
         self.cells, self.z, self.tokens, self.tolerance, self.most = cells, z, tokens, tolerance, most
         self.vertices, self.units = z.shape
+        self.bends = bends
 
     def apply(self) -> Split:
-        with np.errstate(over="ignore"):
-            self.cut_edges()
-            self.find_ends()
-            self.pair_ends()
-            self.cross_chords()
-            return self.assemble()
+        self.cut_edges()
+        self.find_corners()
+        keyed = later(self.key_pieces, self.z.size)
+        self.find_ends()
+        self.pair_ends()
+        self.cross_chords()
+        keyed()
+        self.key_ends()
+        return self.assemble()
 
     # ------------------------------------------------------------------ signs
     def signs(self, limits: tuple[Array, Array] | None) -> None:
@@ -149,9 +163,9 @@ class _Cut:
         return (p0 & self.neg.take(end, 0)) | (self.neg.take(start, 0) & p1)
 
     def cut_edges(self) -> None:
-        """Cuts of the edges, sorted along each edge, and the pieces of the edges with their keys."""
-        c, z, tokens = self.cells, self.z, self.tokens
-        edges, parts = len(c.start), {}
+        """Cuts of the edges, sorted along each edge."""
+        c, z = self.cells, self.z
+        parts = {}
 
         def block(at: slice) -> None:
             start, end = c.start[at], c.end[at]
@@ -169,87 +183,95 @@ class _Cut:
             cut_x = between(c.x, start[edge], end[edge], t)
             parts[at.start] = edge + at.start, unit, t, np.abs(z1 - z0), z0 > 0, cut_x, count  # falls from start to end
 
-        over_blocks(block, edges, _EDGES)
+        over_blocks(block, len(c.start), _EDGES)
         columns = zip(*(parts[i] for i in sorted(parts)), strict=True)
-        edge, unit, t, self.bend, self.falls, self.cut_x, count = (np.concatenate(column) for column in columns)
-        self.edge, self.unit, self.t, self.edge_count, self.cuts = edge, unit, t, count, len(edge)
+        joined = [np.concatenate(column) for column in columns]
+        self.edge, self.unit, self.t, self.bend, self.falls, self.cut_x, self.edge_count = joined
+        self.cuts = len(self.edge)
 
-        # tokens of the units positive just after the start of an edge, seen from the edge; `*_line` corrects for units
-        # that are zero all along the edge and positive in the region beside it
-        begin = sum_tokens(self.pos, tokens)[c.start]
-        self.half = c.half_edges()
-        self.left_line = self.right_line = _NONE
-        self.corner_half, self.corner_unit, self.snapped = _NONE, _NONE, _NONE
+    def find_corners(self) -> None:
+        """Corners of regions where a chord ends, and units that are zero all along an edge.
+
+        `line` is the sum of the tokens of those that are positive in the region on the left of a half-edge.
+        """
+        self.corner_half = self.corner_region = self.corner_at = self.corner_ahead = _NONE
+        self.corner_edge = self.corner_unit = self.snapped = _NONE
+        if not self.zero:
+            return
+        c = self.cells
+        key, start, end, back = c.half_edges()
+        order = np.argsort(key)
+        fresh = np.concatenate([[True], key[order[1:]] != key[order[:-1]]])
+        region = np.empty(len(key), np.int64)
+        region[order] = np.cumsum(fresh) - 1
+        first = np.flatnonzero(fresh)
+        some_pos = np.bitwise_or.reduceat(self.pos.take(start[order], 0), first, axis=0)
+        some_neg = np.bitwise_or.reduceat(self.neg.take(start[order], 0), first, axis=0)
+        strict = self.pos | self.neg
+        along = ~(strict.take(c.start, 0) | strict.take(c.end, 0))[back] & some_pos[region]
+        rows = np.flatnonzero(along.any(1))
+        self.line = np.zeros(len(back), np.int64)
+        self.line[rows] = sum_tokens(along[rows], self.tokens)
+        self.left_line, self.right_line = self.line[: len(c.start)], np.zeros(len(c.start), np.int64)
+        self.right_line[back[len(c.start) :]] = self.line[len(c.start) :]
+        half, self.corner_unit = set_bits((some_pos & some_neg)[region] & ~strict[start])
+        self.corner_half, self.corner_edge, self.corner_region = half, back[half], key[half]
+        self.corner_at, self.corner_ahead = start[half], end[half]
+        self.snapped = np.concatenate([start[rows], self.corner_at])
+
+    def key_pieces(self) -> None:
+        """The pieces of the edges with their keys, and the tokens of the units positive at a cut, its own excluded."""
+        c, tokens, count = self.cells, self.tokens, self.edge_count
+        begin = sum_tokens(self.pos, tokens)[c.start]  # units positive just after the start of an edge
         if self.zero:
-            p0, p1 = self.pos.take(c.start, 0), self.pos.take(c.end, 0)
-            n0, n1 = self.neg.take(c.start, 0), self.neg.take(c.end, 0)
-            late = p1 & ~(p0 | n0)  # zero at the start, positive from there on
+            late = self.pos.take(c.end, 0) & ~(self.pos | self.neg).take(c.start, 0)  # zero at the start itself
             rows = np.flatnonzero(late.any(1))
             begin[rows] += sum_tokens(late[rows], tokens)
-            key, start, _, back = self.half
-            order = np.argsort(key)
-            fresh = np.concatenate([[True], key[order[1:]] != key[order[:-1]]])
-            region = np.empty(len(key), np.int64)
-            region[order] = np.cumsum(fresh) - 1
-            first = np.flatnonzero(fresh)
-            some_pos = np.bitwise_or.reduceat(self.pos.take(start[order], 0), first, axis=0)
-            some_neg = np.bitwise_or.reduceat(self.neg.take(start[order], 0), first, axis=0)
-            along = ~(p0 | n0 | p1 | n1)[back] & some_pos[region]
-            rows = np.flatnonzero(along.any(1))
-            self.snapped = start[rows]
-            self.line = np.zeros(len(back), np.int64)
-            self.line[rows] = sum_tokens(along[rows], tokens)
-            self.left_line, self.right_line = self.line[:edges], np.zeros(edges, np.int64)
-            self.right_line[back[edges:]] = self.line[edges:]
-            ending = (some_pos & some_neg)[region] & ~(self.pos | self.neg)[start]
-            self.corner_half, self.corner_unit = set_bits(ending)
-            self.snapped = np.concatenate([self.snapped, start[self.corner_half]])
-
-        self.pieces = _insert(c.start, c.end, count, edge, self.vertices + np.arange(self.cuts))
-        step = np.where(self.falls, -tokens[unit], tokens[unit])
-        self.piece_token = _prefix(self.pieces, count, begin, step)
-        self.cut_token = self.piece_token[self.pieces.at] - np.where(self.falls, tokens[unit], 0)
-        self.piece_edge = np.repeat(np.arange(edges), count + 1)
-        left, right = c.left[self.piece_edge] + self.piece_token, c.right[self.piece_edge] + self.piece_token
+        numbers = self.vertices + np.arange(self.cuts)
+        self.pieces = _insert(c.start, c.end, count, self.edge, numbers)
+        rises = np.where(self.falls, 0, tokens[self.unit])
+        self.piece_token = _prefix(self.pieces, count, begin, 2 * rises - tokens[self.unit])
+        self.cut_token = self.piece_token[self.pieces.at] + rises - tokens[self.unit]
+        edge = np.repeat(np.arange(len(c.start)), count + 1)
+        left, right = c.left[edge] + self.piece_token, c.right[edge] + self.piece_token
         if self.zero:
-            left, right = left + self.left_line[self.piece_edge], right + self.right_line[self.piece_edge]
-        self.piece_left = left
-        self.piece_right = np.where(c.right[self.piece_edge] == OUTSIDE, OUTSIDE, right)
+            left, right = left + self.left_line[edge], right + self.right_line[edge]
+        self.piece_left, self.piece_right = left, np.where(c.right[edge] == OUTSIDE, OUTSIDE, right)
+        self.on_edges = Points(c.start, c.end, count, self.t, self.unit, self.bend, numbers)
+        if self.bends:
+            self.on_edges.prepare()
 
     # ------------------------------------------------------------------ ends of chords
     def find_ends(self) -> None:
         """Ends of chords: every cut of an edge seen from the left, from the right, then corners where a unit is zero.
 
-        An end lies at parameter end_t between the vertices end_a and end_b; end_token is the sum of the tokens of the
-        units positive there, its own excluded.
+        An end lies at parameter end_t between the vertices end_a and end_b.
         """
-        c, edges = self.cells, len(self.cells.start)
-        key, start, end, back = self.half
-        inner = np.flatnonzero(c.right[self.edge] != OUTSIDE)
-        seen = np.concatenate([np.arange(self.cuts), inner])
-        corner, unit = self.corner_half, self.corner_unit
-        at, ahead = start[corner], end[corner]
-        rises = bit(self.pos, ahead, unit) > 0
-        none = np.full(len(corner), -1)
-        self.end_region = np.concatenate([c.left[self.edge], c.right[self.edge[inner]], key[corner]])
+        c, at, ahead, unit = self.cells, self.corner_at, self.corner_ahead, self.corner_unit
+        self.inner = np.flatnonzero(c.right[self.edge] != OUTSIDE)
+        seen = np.concatenate([np.arange(self.cuts), self.inner])
+        edge, none = self.edge[seen], np.full(len(at), -1)
+        self.corner_rises = bit(self.pos, ahead, unit) > 0
+        self.end_region = np.concatenate([c.left[self.edge], c.right[self.edge[self.inner]], self.corner_region])
         self.end_unit = np.concatenate([self.unit[seen], unit])
-        self.end_rises = np.concatenate([~self.falls, self.falls[inner], rises])
-        self.end_edge = np.concatenate([self.edge[seen], none])
-        self.end_cut = np.concatenate([seen, none])
+        self.end_rises = np.concatenate([~self.falls, self.falls[self.inner], self.corner_rises])
+        self.end_edge, self.end_cut = np.concatenate([edge, none]), np.concatenate([seen, none])
         self.end_vertex = np.concatenate([self.vertices + seen, at])
-        self.end_a = np.concatenate([c.start[self.edge[seen]], at])
-        self.end_b = np.concatenate([c.end[self.edge[seen]], at])
+        self.end_a, self.end_b = np.concatenate([c.start[edge], at]), np.concatenate([c.end[edge], at])
         self.end_ahead = np.concatenate([np.full(len(seen), -1), ahead])
-        self.end_t = np.concatenate([self.t[seen], np.zeros(len(corner))])
+        self.end_t = np.concatenate([self.t[seen], np.zeros(len(at))])
         self.end_x = np.concatenate([self.cut_x.take(seen, 0), c.x.take(at, 0)])
-        beside = back[corner]
-        piece = np.where(corner >= edges, self.pieces.last[beside], self.pieces.first[beside])
-        here = self.piece_token[piece] - np.where(rises, self.tokens[unit], 0)
-        self.end_token = np.concatenate([self.cut_token[seen], here])
+        self.end_turn = np.zeros(len(seen) + len(at), np.int64)
+
+    def key_ends(self) -> None:
+        """Sum of the tokens of the units positive at each end, its own excluded, seen in the direction of its chord."""
+        edge, half, pieces = self.corner_edge, self.corner_half, self.pieces
+        piece = np.where(half >= len(self.cells.start), pieces.last[edge], pieces.first[edge])
+        corner = self.piece_token[piece] - np.where(self.corner_rises, self.tokens[self.corner_unit], 0)
+        self.end_token = np.concatenate([self.cut_token, self.cut_token[self.inner], corner]) + self.end_turn
         if self.zero:
-            self.end_token += np.concatenate(
-                [self.left_line[self.edge], self.right_line[self.edge[inner]], self.line[corner]]
-            )
+            beside = [self.left_line[self.edge], self.right_line[self.edge[self.inner]], self.line[half]]
+            self.end_token += np.concatenate(beside)
 
     # ------------------------------------------------------------------ chords
     def pair_ends(self) -> None:
@@ -325,7 +347,7 @@ class _Cut:
             touch = np.flatnonzero(here == 0)
             unit = self.chord_unit[other[touch]]
             change = (there[touch] > 0).astype(np.int64) - bit(self.pos, self.end_ahead[end[touch]], unit)
-            np.add.at(self.end_token, end[touch], self.tokens[unit] * change)
+            np.add.at(self.end_turn, end[touch], self.tokens[unit] * change)
 
     def value(self, end: Array, unit: Array) -> Array:
         """Value of a unit at an end of a chord."""
@@ -356,6 +378,8 @@ class _Cut:
         vertex = V + C + np.tile(np.arange(crossings), 2)[order]
         count = np.bincount(chord, minlength=chords)
         a, b = self.end_vertex[p], self.end_vertex[q]
+        on_chords = Points(a, b, count, t, unit, bend, np.where(order < crossings, vertex, -1))
+        prepared = later(on_chords.prepare, self.z.size) if self.bends else None
         pieces = _insert(a, b, count, chord, vertex)
         piece_token = _prefix(pieces, count, self.end_token[p], step)
         if (piece_token[pieces.last] != self.end_token[q]).any():
@@ -375,8 +399,8 @@ class _Cut:
         split = Split(
             before=V,
             after=V + C + crossings,
-            edges=Points(c.start, c.end, self.edge_count, self.t, self.unit, self.bend, V + np.arange(C)),
-            chords=Points(a, b, count, t, unit, bend, np.where(order < crossings, vertex, -1)),
+            edges=self.on_edges,
+            chords=on_chords,
             zero_vertex=np.concatenate([V + np.arange(C), *[V + C + np.arange(crossings)] * 2]),
             zero_unit=np.concatenate([self.unit, unit_a, unit_b]),
         )
@@ -385,6 +409,8 @@ class _Cut:
         c.snapped = np.concatenate([c.snapped, np.zeros(C + crossings, bool)])
         c.corner = np.concatenate([c.corner, np.zeros(C + crossings, bool)])
         c.start, c.end, c.left, c.right = start, end, left, right
+        if prepared:
+            prepared()
         return split
 
 

@@ -44,7 +44,7 @@ _COLUMNS = 1 << 12
 _AT_ONCE = 1 << 20  # numbers of an operator with parameters
 _PEAK = 0.02
 _NEAR = 8
-_ROOM = 1.5  # vertices that a cut is expected to add, relative to those there are
+_ROOM = 3.5  # vertices that a cut is expected to add, relative to those there are: room costs nothing until it is used
 
 
 class Block:
@@ -366,13 +366,16 @@ class FrameReading(Reading[Node]):
             z = z.take(np.searchsorted(columns, cutting), 1)
         as_it_is = count == 1 and len(at) == z.shape[1] and not threshold.any()
         shifted = z if as_it_is else z.take(at, 1) - threshold
+        kept = self.rank - (size if settled and dies else 0)
+        pends = count == 1 and len(unit) > 0 and self.next_size[node] <= kept + len(cutting)
         splits = begin_cut(
             self.cells,
             shifted,
             np.concatenate(tokens),
             np.concatenate(tolerance),
             self.most,
-            (low, high) if whole else None,
+            limits=(low, high) if whole else None,
+            bends=pends,
         )
         bend = _Bend(thresholds[:, cutting], slopes[:, cutting], intercepts[:, cutting])
 
@@ -384,9 +387,8 @@ class FrameReading(Reading[Node]):
             over_blocks(lambda rows: bend.apply(at_all[rows]), len(at_all), _ROWS)
             return at_all
 
-        kept = self.rank - (size if settled and dies else 0)
         limits = bend.image(low[cutting], high[cutting])
-        if count == 1 and len(unit) and self.next_size[node] <= kept + len(cutting):
+        if pends:
             self.pending = _Pending(splits, kept + at, (slopes[1] - slopes[0])[unit], after)
             block = Block(z, limits, bend=bend)
         else:

@@ -103,6 +103,10 @@ class Points:
             step *= 8
         return level
 
+    def prepare(self) -> None:
+        """Find what `bent` needs and this alone determines."""
+        _ = self.wanted, self.level
+
     @property
     def ahead(self) -> int:
         """Number of points that `bent` evaluates before the others."""
