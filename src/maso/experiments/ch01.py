@@ -186,8 +186,8 @@ def _judge_not_maso(claim: str, records: list[Record]) -> Verdict:
         named &= all(said[name] for name in record.metrics["networks"][:last]) and said["ReLU network"] is None
     evidence = (
         f"All four are {'refused by name' if named else 'not all refused'}. Their second difference is not zero at "
-        f"{lowest:.1%} or more of the points at every step; a ReLU network's is not zero at {left:.1%} of the points "
-        "at the smallest step."
+        f"{'all points' if lowest == 1 else f'at least {lowest:.1%} of the points'} at every step; a ReLU network's is "
+        f"not zero at {left:.1%} of the points at the smallest step."
     )
     return Verdict(claim, "holds" if named and lowest >= 0.99 and left <= 0.01 else "does not hold", evidence)
 
