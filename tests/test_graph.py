@@ -3,11 +3,11 @@ import weakref
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from zoo import ALL, REFUSED, Apply
 
 from maso import MasoError, NotPiecewiseAffine, codes, trace, tracing
-from maso.graph import Forward
+from maso.graph import Forward, Operator
 
 DOUBLE = torch.float64
 
@@ -134,3 +134,23 @@ def test_a_model_of_another_form_is_refused():
         trace(Apply(lambda x: torch.ones_like(x)), torch.zeros(1, 2))
     with pytest.raises(MasoError, match="samples"):
         trace(Apply(lambda x: x.view(2, -1)), torch.zeros(2, 2))
+
+
+def test_no_tensor_waits_for_the_cycle_collector() -> None:
+    class Watching(Forward):
+        def __init__(self) -> None:
+            self.seen: list[weakref.ref[Tensor]] = []
+
+        def affine(self, operator: Operator) -> Tensor:
+            self.seen += [weakref.ref(value) for value in operator.values]
+            return super().affine(operator)
+
+    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
+    graph, reading = trace(model, torch.randn(5, 3)), Watching()
+    gc.disable()
+    try:
+        graph.read(model, torch.randn(5, 3), reading)
+        assert len(reading.seen) == 3
+        assert [ref() for ref in reading.seen] == [None] * 3
+    finally:
+        gc.enable()
