@@ -73,11 +73,45 @@ def sum_tokens(words: Array, tokens: Array) -> Array:
     """Sum of the tokens of the set bits of every row, by tables of 256 entries: (rows,) int64."""
     if len(words) < 128:  # no table pays
         return (unpack(words, len(tokens)) * tokens).sum(1)
-    count = (len(tokens) + 7) // 8
-    padded = np.zeros(count * 8, np.int64)
+    padded = np.zeros((len(tokens) + 7) // 8 * 8, np.int64)
     padded[: len(tokens)] = tokens
+    tables = padded.reshape(-1, 8) @ _BITS_OF_BYTE.T
     total = np.zeros(len(words), np.int64)
-    octets = words.view(np.uint8)
-    for k in range(count):
-        total += (_BITS_OF_BYTE * padded[8 * k : 8 * k + 8]).sum(1)[octets[:, k]]
+    for table, octets in zip(tables, words.view(np.uint8).T, strict=False):
+        total += table.take(octets)
     return total
+
+
+def order_of(keys: Array) -> tuple[Array, Array]:
+    """A permutation that sorts 64-bit keys, and the keys sorted: `argsort`, twice as fast.
+
+    The low bits of every key give way to its place, and the numbers themselves are sorted.
+    """
+    low = np.int64((1 << len(keys).bit_length()) - 1)
+    order = np.sort((keys & ~low) | np.arange(len(keys))) & low
+    found = keys.take(order)
+    if (found[1:] < found[:-1]).any():  # two keys agree in their high bits
+        order = np.argsort(keys)
+        found = keys.take(order)
+    return order, found
+
+
+def order_along(segment: Array, t: Array) -> Array:
+    """A permutation that sorts points by segment, then by parameter 0 < t < 1; sorted as in `order_of`."""
+    if not len(t):
+        return np.arange(0)
+    place = len(t).bit_length()
+    fine = 62 - place - int(segment.max()).bit_length()
+    number = (segment << fine) + (t * (1 << fine)).astype(np.int64)
+    order = np.sort((number << place) + np.arange(len(t))) & ((1 << place) - 1)
+    s, a = segment.take(order), t.take(order)
+    wrong = np.flatnonzero((s[1:] == s[:-1]) & (a[1:] < a[:-1]))  # agree in all the bits of t that were left
+    if len(wrong):
+        whole = np.flatnonzero(np.isin(s, s[wrong]))
+        order[whole] = order[whole][np.lexsort((a[whole], s[whole]))]
+    return order
+
+
+def begins(keys: Array) -> Array:
+    """Where each new key begins in sorted keys."""
+    return np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))

@@ -13,7 +13,7 @@ from functools import partial
 
 import numpy as np
 
-from maso.partition.bits import Array, pack
+from maso.partition.bits import Array, begins, order_of, pack
 from maso.partition.threads import in_parallel
 
 OUTSIDE = np.int64(0)
@@ -83,10 +83,8 @@ class Complex:
     def any_bits(self, *masks: Array) -> list[Array]:
         """Or over the corners of every region, regions in the order of `regions()`: (V, n) bool → packed (F, words)."""
         keys, start, _, _ = self.half_edges()
-        order = np.argsort(keys)
-        keys = keys[order]
-        first = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
-        corners = start[order]
+        order, keys = order_of(keys)
+        first, corners = begins(keys), start[order]
         return [np.bitwise_or.reduceat(pack(mask).take(corners, 0), first, axis=0) for mask in masks]
 
     def rekey(self, new: Array) -> Array:
@@ -132,27 +130,27 @@ class Complex:
             Degenerate: a certificate fails.
         """
         key, start, end, edge = self.half_edges()
-        order = np.argsort(key)
-        key, start, end, edge = (a.take(order) for a in (key, start, end, edge))
-        first = np.flatnonzero(np.concatenate([[True], key[1:] != key[:-1]]))
+        order, key = order_of(key)
+        start, end, edge = (a.take(order) for a in (start, end, edge))
+        first = begins(key)
         if len(first) != self.count():
             raise Degenerate(f"{len(first)} keys for {self.count()} faces")
         sides = np.diff(np.append(first, len(key)))
 
         corner = np.ascontiguousarray(self.x).view(np.complex128)[:, 0]
-        tokens = np.random.default_rng(0).integers(1, 2**62, len(self.x))
+        tokens = np.random.default_rng(0).integers(-(2**63), 2**63, len(self.x))
 
         def measured(some: slice) -> tuple[Array, Array]:
             at = slice(first[some.start], first[some.stop] if some.stop < len(first) else None)
-            own, s, e = first[some] - at.start, start[at], end[at]
-            if np.add.reduceat(tokens.take(s) - tokens.take(e), own).any():
+            own, count, s, e = first[some] - at.start, sides[some], start[at], end[at]
+            if np.cumsum(tokens.take(s) - tokens.take(e)).take(own + count - 1).any():
                 raise Degenerate("the border of a region is not closed")
             a, b = corner.take(s), corner.take(e)
-            centre = np.add.reduceat(a, own) / sides[some]
-            middle = np.repeat(centre, sides[some])
+            centre = np.add.reduceat(a, own) / count
+            middle = np.repeat(centre, count)
             a -= middle
             b -= middle
-            return np.add.reduceat(a.real * b.imag - a.imag * b.real, own) / 2, centre
+            return np.add.reduceat((a.conj() * b).imag, own) / 2, centre
 
         half = (len(first) + 1) // 2
         halves = [slice(i, min(i + half, len(first))) for i in range(0, len(first), half)]

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from maso.partition.bits import Array, bit, entry, mix, pack, set_bits, sum_tokens
+from maso.partition.bits import Array, begins, bit, entry, mix, order_along, order_of, pack, set_bits, sum_tokens
 from maso.partition.complex import OUTSIDE, Complex, Degenerate
 from maso.partition.split import Points, Split
 from maso.partition.threads import later, over_blocks
@@ -111,9 +111,7 @@ def _by_halves(cells: Complex, z: Array, tokens: Array, tolerance: Array, most: 
 class _Cut:
     """One cut by all units at once, step by step; the values are changed by `signs` alone."""
 
-    def __init__(
-        self, cells: Complex, z: Array, tokens: Array, tolerance: Array, most: int, bends: bool = False
-    ) -> None:
+    def __init__(self, cells: Complex, z: Array, tokens: Array, tolerance: Array, most: int, bends: bool) -> None:
         self.cells, self.z, self.tokens, self.tolerance, self.most = cells, z, tokens, tolerance, most
         self.vertices, self.units = z.shape
         self.bends = bends
@@ -200,11 +198,10 @@ class _Cut:
             return
         c = self.cells
         key, start, end, back = c.half_edges()
-        order = np.argsort(key)
-        fresh = np.concatenate([[True], key[order[1:]] != key[order[:-1]]])
+        order, found = order_of(key)
+        first = begins(found)
         region = np.empty(len(key), np.int64)
-        region[order] = np.cumsum(fresh) - 1
-        first = np.flatnonzero(fresh)
+        region[order] = np.repeat(np.arange(len(first)), np.diff(np.append(first, len(key))))
         some_pos = np.bitwise_or.reduceat(self.pos.take(start[order], 0), first, axis=0)
         some_neg = np.bitwise_or.reduceat(self.neg.take(start[order], 0), first, axis=0)
         strict = self.pos | self.neg
@@ -237,7 +234,7 @@ class _Cut:
         if self.zero:
             left, right = left + self.left_line[edge], right + self.right_line[edge]
         self.piece_left, self.piece_right = left, np.where(c.right[edge] == OUTSIDE, OUTSIDE, right)
-        self.on_edges = Points(c.start, c.end, count, self.t, self.unit, self.bend, numbers)
+        self.on_edges = Points(c.start, c.end, count, self.t, self.unit, self.bend, self.vertices, np.arange(self.cuts))
         if self.bends:
             self.on_edges.prepare()
 
@@ -276,50 +273,51 @@ class _Cut:
     # ------------------------------------------------------------------ chords
     def pair_ends(self) -> None:
         """Chords p → q of every (region, unit), with the positive side on the left; sorted by region."""
-        key = self.end_region + mix(np.arange(self.units) + 7919)[self.end_unit]
-        order = np.argsort(key)
-        key = key[order]
+        order, key = order_of(self.end_region + mix(np.arange(self.units) + 7919).take(self.end_unit))
         if len(key) % 2 or (key[0::2] != key[1::2]).any() or (key[1:-1:2] == key[2::2]).any():
             raise Degenerate("a unit does not cut a region in two points")
         p, q = order[0::2], order[1::2]
-        rises = self.end_rises[p]
+        rises = self.end_rises.take(p)
         p, q = np.where(rises, q, p), np.where(rises, p, q)
-        if self.end_rises[p].any() or not self.end_rises[q].all():
+        if self.end_rises.take(p).any() or not self.end_rises.take(q).all():
             raise Degenerate("a unit rises twice round a region")
-        order = np.argsort(self.end_region[p])
-        self.p, self.q = p[order], q[order]
-        self.chord_region, self.chord_unit = self.end_region[self.p], self.end_unit[self.p]
+        order, self.chord_region = order_of(self.end_region.take(p))
+        self.p, self.q = p.take(order), q.take(order)
+        self.chord_unit = self.end_unit.take(self.p)
+        self.chord_edges = [self.end_edge.take(end) for end in (self.p, self.q)]
+        self.chord_cuts = [self.end_cut.take(end) for end in (self.p, self.q)]
 
-    def sign_at(self, end: Array, chord: Array) -> Array:
-        """Sign (−1, 0, 1) of a chord's unit at an end of another chord of its region, from stored signs alone."""
-        unit, a = self.chord_unit[chord], self.end_a[end]
+    def sign_at(self, end: Array, chord: Array, other: Array) -> Array:
+        """Sign (−1, 0, 1) of the unit of `other` at one end, `self.p` or `self.q`, of a chord of its region; from
+        stored signs and the order of cuts alone."""
+        unit, here = self.chord_unit.take(other), end.take(chord)
+        a, edge, place = self.end_a.take(here), self.end_edge.take(here), self.end_cut.take(here)
         if self.zero:
             sign = bit(self.pos, a, unit) - bit(self.neg, a, unit)
             zero = np.flatnonzero(sign == 0)
-            b, unit = self.end_b[end[zero]], unit[zero]
+            b, unit = self.end_b[here[zero]], unit[zero]
             sign[zero] = bit(self.pos, b, unit) - bit(self.neg, b, unit)
         else:
             sign = 2 * bit(self.pos, a, unit) - 1
-        edge, place = self.end_edge[end], self.end_cut[end]
-        p, q = self.p[chord], self.q[chord]
-        passed = (self.end_edge[p] == edge) & (self.end_cut[p] < place)
-        passed |= (self.end_edge[q] == edge) & (self.end_cut[q] < place)
-        return np.where(passed & (edge >= 0), -sign, sign)
+        for edges, cuts in zip(self.chord_edges, self.chord_cuts, strict=True):
+            passed = (edges.take(other) == edge) & (cuts.take(other) < place)
+            sign = np.where(passed, -sign, sign)
+        return sign
 
     def cross_chords(self) -> None:
         """Crossings (A, B) of two chords of a region; `side`: sign of B's unit at the start of A."""
-        chords = len(self.p)
-        last = np.append(np.flatnonzero(self.chord_region[1:] != self.chord_region[:-1]) + 1, chords)
-        later = last[np.searchsorted(last, np.arange(chords), "right")] - 1 - np.arange(chords) if chords else _NONE
-        total = np.cumsum(later)
+        chords, first = len(self.p), begins(self.chord_region)
+        in_region = np.diff(np.append(first, chords))
+        following = np.repeat(first + in_region, in_region) - 1 - np.arange(chords)  # chords of the region yet to come
+        total = np.cumsum(following)
         A, B, side, TA, TB = [_NONE], [_NONE], [np.zeros(0, np.int8)], [_NONE], [_NONE]
         i, regions = 0, self.cells.count() + chords  # every chord adds a region, and so does every crossing
         while i < chords:
             j = max(int(np.searchsorted(total, (total[i - 1] if i else 0) + _PAIRS, "right")), i + 1)
-            count = later[i:j]
+            count = following[i:j]
             a = np.repeat(np.arange(i, j), count)
-            b = np.arange(len(a)) - np.repeat(np.cumsum(count) - count, count) + a + 1
-            at_p, at_q = self.sign_at(self.p[a], b), self.sign_at(self.q[a], b)
+            b = np.arange(len(a)) + np.repeat(np.arange(i + 1, j + 1) + count - np.cumsum(count), count)
+            at_p, at_q = self.sign_at(self.p, a, b), self.sign_at(self.q, a, b)
             hit = np.flatnonzero(at_p * at_q < 0)
             regions += len(hit)
             if regions > self.most:
@@ -340,7 +338,7 @@ class _Cut:
         if not len(chord):
             return
         p, q = self.p[chord], self.q[chord]
-        at_p, at_q = self.sign_at(p, other), self.sign_at(q, other)
+        at_p, at_q = self.sign_at(self.p, chord, other), self.sign_at(self.q, chord, other)
         if ((at_p == 0) & (at_q == 0)).any():
             raise Degenerate("two chords coincide")
         for end, here, there in ((p, at_p, at_q), (q, at_q, at_p)):
@@ -369,16 +367,18 @@ class _Cut:
         x = between(self.end_x, p[A], q[A], u)
         chord, t = np.concatenate([A, B]), np.concatenate([u, w])
         unit = np.concatenate([unit_b, unit_a])
-        positive = np.concatenate([self.side, self.sign_at(p[B], A)]) > 0
+        positive = np.concatenate([self.side, self.sign_at(p, B, A)]) > 0
         step = np.where(positive, -tokens[unit], tokens[unit])
         bend = np.abs(np.concatenate([za1 - za0, zb1 - zb0]))
         order = order_along(chord, t)
         chord, t, unit, step, bend = chord[order], t[order], unit[order], step[order], bend[order]
         _resolved(chord, t, self.tolerance[unit] / bend)
-        vertex = V + C + np.tile(np.arange(crossings), 2)[order]
+        vertex = V + C + order - crossings * (order >= crossings)
+        place = np.empty(len(order), np.int64)
+        place[order] = np.arange(len(order))
         count = np.bincount(chord, minlength=chords)
         a, b = self.end_vertex[p], self.end_vertex[q]
-        on_chords = Points(a, b, count, t, unit, bend, np.where(order < crossings, vertex, -1))
+        on_chords = Points(a, b, count, t, unit, bend, V + C, place[:crossings])
         prepared = later(on_chords.prepare, self.z.size) if self.bends else None
         pieces = _insert(a, b, count, chord, vertex)
         piece_token = _prefix(pieces, count, self.end_token[p], step)
@@ -449,15 +449,6 @@ def between(x: Array, a: Array, b: Array, t: Array) -> Array:
     """Points at parameter t from x[a] to x[b]."""
     start = x.take(a, 0)
     return start + t[:, None] * (x.take(b, 0) - start)
-
-
-def order_along(segment: Array, t: Array) -> Array:
-    """Order by segment, then by parameter in (0, 1)."""
-    order = np.argsort((segment << 40) + (t * (1 << 40)).astype(np.int64))
-    a, s = t[order], segment[order]
-    if ((s[1:] == s[:-1]) & (a[1:] < a[:-1])).any():  # closer together than 2⁻⁴⁰
-        return np.lexsort((t, segment))
-    return order
 
 
 def _resolved(segment: Array, t: Array, error: Array) -> None:

@@ -463,10 +463,10 @@ def _first(ids: Array, mask: Array) -> Array:
 
 
 def _spread(value: float | Tensor, shape: tuple[int, ...]) -> Array:
-    if isinstance(value, Tensor):
-        value = value.detach().to(torch.float64).cpu().numpy()
-        value = value[0] if value.ndim > len(shape) else value
-    return np.broadcast_to(np.asarray(value, np.float64), shape).flatten()
+    if not isinstance(value, Tensor):
+        return np.full(math.prod(shape), float(value))
+    value = value.detach().to(torch.float64).cpu().numpy()
+    return np.broadcast_to(value[0] if value.ndim > len(shape) else value, shape).flatten()
 
 
 class _Bend:
@@ -492,6 +492,8 @@ class _Bend:
 
     def image(self, low: Array, high: Array) -> tuple[Array, Array]:
         """Smallest and largest outputs for all inputs between low and high, each (n,)."""
+        if self.relu:
+            return self(low), self(high)
         ends = np.concatenate([low[None], np.clip(self.thresholds, low, high), high[None]])
         from_, to = ends[:-1], ends[1:]
         used = from_ < to

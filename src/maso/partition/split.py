@@ -13,6 +13,7 @@ from maso.partition.bits import Array
 from maso.partition.threads import over_blocks
 
 _NUMBERS = 1 << 18  # numbers that a thread writes at a time
+_STEP = 8
 
 
 @dataclass
@@ -68,7 +69,8 @@ class Points:
         t: parameter in (0, 1) of every point.
         unit: the unit that is zero there.
         bend: |change of that unit along the whole segment|, by which functions of it bend at the point.
-        row: vertex number of the point; −1: evaluated on another segment.
+        first: number of the first vertex that is evaluated here.
+        wanted: the point at vertex first, first + 1, …; the others are evaluated on another segment.
     """
 
     a: Array
@@ -77,35 +79,32 @@ class Points:
     t: Array
     unit: Array
     bend: Array
-    row: Array
-
-    @cached_property
-    def wanted(self) -> Array:
-        """The points that are evaluated here, in the order of their vertices."""
-        here = np.flatnonzero(self.row >= 0)
-        return here[np.argsort(self.row[here], kind="stable")]
-
-    @cached_property
-    def segment(self) -> Array:
-        """Segment of every point."""
-        return np.repeat(np.arange(len(self.a)), self.count)
+    first: int
+    wanted: Array
 
     @cached_property
     def level(self) -> Array:
-        """For every point, how often eight divides its number, counted from 1, among the wanted points of its segment;
-        −1 for those evaluated elsewhere."""
-        wanted = self.row >= 0
-        total = np.concatenate([[0], np.cumsum(wanted)])
-        number = total[1:] - total[np.cumsum(self.count) - self.count][self.segment]
-        level, step = np.where(wanted, 0, -1), 8
-        while wanted.any() and step <= number.max():
-            level[wanted & (number % step == 0)] += 1
-            step *= 8
+        """For every point, how often eight divides its number, counted from 1, along its segment."""
+        number, step = self.line.place - self.line.low, _STEP
+        level = np.zeros(len(number), np.int8)
+        while step <= self.count.max(initial=0):
+            level += number % step == 0
+            step *= _STEP
         return level
+
+    @cached_property
+    def line(self) -> _Line:
+        """The segments that have points, one after the other."""
+        segment = np.flatnonzero(self.count)
+        count, rank = self.count[segment], np.arange(len(segment))
+        begin = np.cumsum(count) - count + 2 * rank
+        end = begin + count + 1
+        place = np.arange(len(self.t)) + np.repeat(2 * rank + 1, count)
+        return _Line(segment, begin, end, place, np.repeat(begin, count), np.repeat(end, count))
 
     def prepare(self) -> None:
         """Find what `bent` needs and this alone determines."""
-        _ = self.wanted, self.level
+        _ = self.line, self.level
 
     @property
     def ahead(self) -> int:
@@ -114,64 +113,73 @@ class Points:
 
     def straight(self) -> Combination:
         """Values linear along every segment."""
-        segment, t = self.segment[self.wanted], self.t[self.wanted]
-        column, weight = np.empty((len(t), 2), np.int64), np.empty((len(t), 2))
-        column[:, 0], column[:, 1] = self.a[segment], self.b[segment]
-        weight[:, 0], weight[:, 1] = 1 - t, t
-        return Combination(self._first, np.arange(0, 2 * len(t) + 1, 2), column.ravel(), weight.ravel())
-
-    @property
-    def _first(self) -> int:
-        return int(self.row[self.wanted[0]]) if len(self.wanted) else 0
+        segment, t = np.repeat(np.arange(len(self.a)), self.count)[self.wanted], self.t[self.wanted]
+        column, weight = np.stack([self.a[segment], self.b[segment]], 1), np.stack([1 - t, t], 1)
+        return Combination(self.first, np.arange(0, 2 * len(t) + 1, 2), column.ravel(), weight.ravel())
 
     def bent(self, row: Array, jump: Array, spare: int) -> list[Combination]:
         """Values continuous and piecewise linear along every segment, whose slope turns at point k by
         bend_k · jump[unit_k] times the row row[unit_k]; to be applied one after the other.
 
-        Between two points p and q of the segment, with G(t, s) = min(t, s) (1 − max(t, s)) for t and s counted from 0
-        at p to 1 at q, the value at t is  (1 − t) value_p + t value_q − (q − p) Σ_k bend_k jump G(t, t_k) row.
-        So that no sum is long, every eighth point is evaluated first, and before these every eighth of them, and so on.
+        With G(t, s) = min(t, s) (1 − max(t, s)), the value at t is  (1 − t) value_a + t value_b − Σ_k bend_k jump
+        G(t, t_k) row.  So that no sum is long, every eighth point is evaluated first, and before these every eighth of
+        them, and so on; between two known points is a segment again.
 
         Args:
             spare: number of the first of `ahead` spare rows, for the points evaluated first.
         """
-        level, place = self.level, np.empty(len(self.t), np.int64)
-        turn, which, found = self.bend * jump[self.unit], row[self.unit], []
+        line, level, found = self.line, self.level, []
+        place, low, high = line.place, line.low, line.high
+        size, bend = len(place) + 2 * len(line.segment), -self.bend * jump[self.unit]
+        column, whole, turn = np.empty(size, np.int64), np.zeros(size), np.zeros(size)
+        column[line.begin], column[line.end] = self.a[line.segment], self.b[line.segment]
+        column[place], whole[place], whole[line.end], turn[place] = row[self.unit], self.t, 1.0, bend
+        t = whole
         for now in range(int(level.max(initial=0)), -1, -1):
-            point = np.flatnonzero(level == now) if now else self.wanted
-            pointer, column, weight = self._between(point, level > now, place, turn, which)
-            found.append(Combination(spare if now else self._first, pointer, column, weight))
+            points = np.flatnonzero(level == now) if now else self.wanted
+            first = spare if now else self.first
+            found.append(_between(first, place[points], low[points], high[points], column, t, turn))
             if now:
-                place[point] = spare + np.arange(len(point))
-                spare += len(point)
+                column[place[points]] = spare + np.arange(len(points))
+                spare += len(points)
+                known = level >= now
+                number: Array = np.cumsum(known) - known
+                stops = np.concatenate([[-1], place[known], [size]])
+                low, high = np.maximum(line.low, stops[number]), np.minimum(line.high, stops[number + 1])
+                width = whole[high] - whole[low]
+                t, turn = whole.copy(), turn.copy()
+                t[place], turn[place] = (self.t - whole[low]) / width, bend * width
         return found
 
-    def _between(
-        self, point: Array, is_known: Array, place: Array, turn: Array, which: Array
-    ) -> tuple[Array, Array, Array]:
-        """Entries of points from the nearest known points (or the ends of the segment) and the bends between these."""
-        begin, end = np.cumsum(self.count) - self.count, np.cumsum(self.count)
-        known = np.concatenate([[-1], np.flatnonzero(is_known), [len(self.t)]])
-        segment, after = self.segment[point], np.searchsorted(known, point)
-        low, high = np.maximum(known[after - 1], begin[segment] - 1), np.minimum(known[after], end[segment])
-        at_a, at_b = low < begin[segment], high == end[segment]
-        start = np.where(at_a, 0.0, self.t[low])
-        width = np.where(at_b, 1.0, self.t.take(high, mode="clip")) - start
-        t, count = (self.t[point] - start) / width, high - low - 1
-        pointer = np.zeros(len(t) + 1, np.int64)
-        np.cumsum(count + 2, out=pointer[1:])
-        column, weight, at = np.empty(pointer[-1], np.int64), np.empty(pointer[-1]), pointer[:-1]
-        column[at] = np.where(at_a, self.a[segment], place[low])
-        column[at + 1] = np.where(at_b, self.b[segment], place.take(high, mode="clip"))
-        weight[at], weight[at + 1] = 1 - t, t
-        one = np.repeat(np.arange(len(t)), count)
-        within = np.arange(len(one)) - (pointer[:-1] - 2 * np.arange(len(t)))[one]
-        other = low[one] + 1 + within
-        here, there = t[one], (self.t[other] - start[one]) / width[one]
-        entries = at[one] + 2 + within
-        column[entries] = which[other]
-        weight[entries] = -turn[other] * width[one] * np.minimum(here, there) * (1 - np.maximum(here, there))
-        return pointer, column, weight
+
+@dataclass
+class _Line:
+    """Segments with points in one line, each its start, its points, its end.
+
+    Attributes:
+        segment: which they are.
+        begin, end: places of the ends of every such segment.
+        place, low, high: of every point, its place and those of the ends of its segment.
+    """
+
+    segment: Array
+    begin: Array
+    end: Array
+    place: Array
+    low: Array
+    high: Array
+
+
+def _between(first: int, place: Array, low: Array, high: Array, column: Array, t: Array, turn: Array) -> Combination:
+    """Values at some places of a line from all that lies from low to high there: rows `column` with parameters t from 0
+    to 1 and turns of slope."""
+    here, count = t.take(place), high - low + 1
+    pointer = np.concatenate([[0], np.cumsum(count)])
+    entry = np.arange(pointer[-1]) + np.repeat(low - pointer[:-1], count)
+    one, other = np.repeat(here, count), t.take(entry)
+    weight = turn.take(entry) * np.minimum(one, other) * (1 - np.maximum(one, other))
+    weight[pointer[:-1]], weight[pointer[1:] - 1] = 1 - here, here
+    return Combination(first, pointer, column.take(entry), weight)
 
 
 @dataclass

@@ -128,7 +128,7 @@ def run_tiles(
     waiting, tiles, regions, done, held = [(plane.bounds, 0)], [], 0, 0.0, 0
     while waiting:
         bounds, depth = waiting.pop()
-        part = plane.window(*bounds)
+        part = plane.window(*bounds) if depth else plane
         try:
             left = Limits(limits.regions - regions, limits.bytes - held)
             tile = run_window(graph, model, part, left, row_seconds=row_seconds if depth < _DEEPEST else None)
