@@ -44,8 +44,8 @@ from maso.training import Training, fit
 
 WIDTHS = {"64": (2, 64, 64, 1), "128": (2, 128, 128, 128, 1), "256": (2, 256, 256, 256, 256, 256, 1)}
 WINDOWS = {"small_cnn": 0.011, "resnet18": 0.00084, "googlenet": 0.0048}  # half a side
-WINDOWS |= {"small_cnn-trained": 0.005, "resnet18-trained": 0.00042}
-SAMPLES = {"small_cnn-trained": 50_000, "resnet18-trained": 4_000}
+WINDOWS |= {"small_cnn-trained": 0.005, "resnet18-trained": 0.00042, "googlenet-trained": 0.002}
+SAMPLES = {"small_cnn-trained": 50_000, "resnet18-trained": 4_000, "googlenet-trained": 20_000}
 CLIPPED = ("64",)  # ends in minutes
 
 
@@ -66,7 +66,7 @@ def setting(name: str) -> tuple[nn.Module, Plane]:
         model = nn.Sequential(*body, _he(nn.Linear(288, 32)), nn.ReLU(), _he(nn.Linear(32, 10))).double()
         x = torch.rand(3, 3, 32, 32, dtype=torch.float64)
         return model, Plane(x[0], x[1] - x[0], x[2] - x[0])
-    if name == "googlenet":
+    if name.startswith("googlenet"):
         model = import_torchvision().models.googlenet(num_classes=10, aux_logits=False, init_weights=False)
     else:
         model = small_cnn() if name.startswith("small_cnn") else resnet((64, 128, 256, 512), 2)
