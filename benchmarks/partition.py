@@ -1,12 +1,12 @@
 """Exact partitions: `maso.partition` against other ways, in one run.
 
     python benchmarks/partition.py [--nets 64 128 256 slice small_cnn resnet18 googlenet] [--threads 2] [--repeats 5]
-    python benchmarks/partition.py --nets small_cnn-trained resnet18-trained  # trains first, some minutes on a CPU
+    python benchmarks/partition.py --nets small_cnn-trained googlenet-trained resnet18-trained  # trains first, minutes
 
 Domain [−1, 1]², He weights, biases uniform in [−½, ½]; `slice` is conv 4@5×5/2, 8@3×3/2, dense 32, 10 on a plane
 through three 32×32×3 inputs; the networks of images have random weights and a window around one input. With `-trained`
-they have seen CIFAR-10 (smallCNN all of it once, ResNet-18 its first 4,000 images; no memory is stated, training took
-more), and the window is around a test image.
+they have seen CIFAR-10 (smallCNN all of it once, GoogLeNet its first 20,000 images, ResNet-18 4,000; no memory is
+stated, training took more), and the window is around a test image.
 
 - `ours` is the public call, with outputs and certificates, and without the trace (`first call` has it).
 - `floor` multiplies the network out at as many points as the partition has vertices, in float64: what a method that
@@ -30,7 +30,6 @@ import time
 from itertools import pairwise
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -80,7 +79,7 @@ def setting(name: str) -> tuple[nn.Module, Plane]:
 def _trained(model: nn.Module, samples: int) -> Tensor:
     """Train on the first images of CIFAR-10; returns the first three test images."""
     data = datasets.load("cifar10")
-    x = torch.from_numpy(np.ascontiguousarray(data.x_train[:samples].transpose(0, 3, 1, 2)))
+    x = datasets.to_tensor(data.x_train[:samples])
     y = torch.from_numpy(data.y_train[:samples]).long()
     fit(model, x, y, Training(1, 128, 3e-3, schedule="one-cycle", seed=0), progress=True)
     return datasets.to_tensor(data.x_test[:3], dtype=torch.float64)

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maso.partition.bits import begins, order_along, order_of
+from maso.partition.bits import order_along, order_of, runs
 from maso.partition.split import Points
 
 
@@ -20,7 +20,9 @@ def test_keys_that_agree_in_their_high_bits_are_sorted_too(keys: list[int]) -> N
 
 
 def test_where_keys_begin() -> None:
-    assert begins(np.array([4, 4, 5, 9, 9])).tolist() == [0, 2, 3]
+    first, count = runs(np.array([4, 4, 5, 9, 9]))
+    assert first.tolist() == [0, 2, 3]
+    assert count.tolist() == [2, 1, 2]
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(0, 60))

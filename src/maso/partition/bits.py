@@ -112,6 +112,7 @@ def order_along(segment: Array, t: Array) -> Array:
     return order
 
 
-def begins(keys: Array) -> Array:
-    """Where each new key begins in sorted keys."""
-    return np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
+def runs(keys: Array) -> tuple[Array, Array]:
+    """Where each new key begins in sorted keys, and how often it is there."""
+    first = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]])[: len(keys)])
+    return first, np.diff(first, append=len(keys))

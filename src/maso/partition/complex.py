@@ -13,7 +13,7 @@ from functools import partial
 
 import numpy as np
 
-from maso.partition.bits import Array, begins, order_of, pack
+from maso.partition.bits import Array, order_of, pack, runs
 from maso.partition.threads import in_parallel
 
 OUTSIDE = np.int64(0)
@@ -84,7 +84,7 @@ class Complex:
         """Or over the corners of every region, regions in the order of `regions()`: (V, n) bool → packed (F, words)."""
         keys, start, _, _ = self.half_edges()
         order, keys = order_of(keys)
-        first, corners = begins(keys), start[order]
+        (first, _), corners = runs(keys), start[order]
         return [np.bitwise_or.reduceat(pack(mask).take(corners, 0), first, axis=0) for mask in masks]
 
     def rekey(self, new: Array) -> Array:
@@ -132,10 +132,9 @@ class Complex:
         key, start, end, edge = self.half_edges()
         order, key = order_of(key)
         start, end, edge = (a.take(order) for a in (start, end, edge))
-        first = begins(key)
+        first, sides = runs(key)
         if len(first) != self.count():
             raise Degenerate(f"{len(first)} keys for {self.count()} faces")
-        sides = np.diff(np.append(first, len(key)))
 
         corner = np.ascontiguousarray(self.x).view(np.complex128)[:, 0]
         tokens = np.random.default_rng(0).integers(-(2**63), 2**63, len(self.x))

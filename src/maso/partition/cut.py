@@ -26,7 +26,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from maso.partition.bits import Array, begins, bit, entry, mix, order_along, order_of, pack, set_bits, sum_tokens
+from maso.partition.bits import Array, bit, entry, mix, order_along, order_of, pack, runs, set_bits, sum_tokens
 from maso.partition.complex import OUTSIDE, Complex, Degenerate
 from maso.partition.split import Points, Split
 from maso.partition.threads import later, over_blocks
@@ -199,9 +199,9 @@ class _Cut:
         c = self.cells
         key, start, end, back = c.half_edges()
         order, found = order_of(key)
-        first = begins(found)
+        first, sides = runs(found)
         region = np.empty(len(key), np.int64)
-        region[order] = np.repeat(np.arange(len(first)), np.diff(np.append(first, len(key))))
+        region[order] = np.repeat(np.arange(len(first)), sides)
         some_pos = np.bitwise_or.reduceat(self.pos.take(start[order], 0), first, axis=0)
         some_neg = np.bitwise_or.reduceat(self.neg.take(start[order], 0), first, axis=0)
         strict = self.pos | self.neg
@@ -224,8 +224,8 @@ class _Cut:
             late = self.pos.take(c.end, 0) & ~(self.pos | self.neg).take(c.start, 0)  # zero at the start itself
             rows = np.flatnonzero(late.any(1))
             begin[rows] += sum_tokens(late[rows], tokens)
-        numbers = self.vertices + np.arange(self.cuts)
-        self.pieces = _insert(c.start, c.end, count, self.edge, numbers)
+        cuts = np.arange(self.cuts)
+        self.pieces = _insert(c.start, c.end, count, self.edge, self.vertices + cuts)
         rises = np.where(self.falls, 0, tokens[self.unit])
         self.piece_token = _prefix(self.pieces, count, begin, 2 * rises - tokens[self.unit])
         self.cut_token = self.piece_token[self.pieces.at] + rises - tokens[self.unit]
@@ -234,7 +234,7 @@ class _Cut:
         if self.zero:
             left, right = left + self.left_line[edge], right + self.right_line[edge]
         self.piece_left, self.piece_right = left, np.where(c.right[edge] == OUTSIDE, OUTSIDE, right)
-        self.on_edges = Points(c.start, c.end, count, self.t, self.unit, self.bend, self.vertices, np.arange(self.cuts))
+        self.on_edges = Points(c.start, c.end, count, self.t, self.unit, self.bend, self.vertices, cuts)
         if self.bends:
             self.on_edges.prepare()
 
@@ -306,8 +306,7 @@ class _Cut:
 
     def cross_chords(self) -> None:
         """Crossings (A, B) of two chords of a region; `side`: sign of B's unit at the start of A."""
-        chords, first = len(self.p), begins(self.chord_region)
-        in_region = np.diff(np.append(first, chords))
+        chords, (first, in_region) = len(self.p), runs(self.chord_region)
         following = np.repeat(first + in_region, in_region) - 1 - np.arange(chords)  # chords of the region yet to come
         total = np.cumsum(following)
         A, B, side, TA, TB = [_NONE], [_NONE], [np.zeros(0, np.int8)], [_NONE], [_NONE]

@@ -22,7 +22,7 @@ from maso.graph import Graph
 from maso.partition.bits import Array
 from maso.partition.complex import Degenerate
 from maso.partition.cut import TooMany
-from maso.partition.forward import Snapshot, batch, forward
+from maso.partition.forward import Snapshot, batch, centres_to_check, forward
 from maso.partition.network import read_network
 from maso.partition.plane import Plane
 from maso.partition.threads import lend_threads
@@ -36,8 +36,6 @@ _MEETING = 0.8  # a quarter with that share of its tile's predicted regions: its
 _UNLIMITED = 1 << 20  # regions at which the computation of such a quarter is given up
 _SMALLEST = 1e-12  # share of a side
 _TIMED = 0.5  # seconds that a window takes whose time is extrapolated
-_CERTIFIED = 0.1  # of the time of the run, where not all centres are forwarded,
-_SAMPLE = 64  # and at least so many
 
 
 @dataclass(frozen=True)
@@ -205,7 +203,7 @@ class _Sampler:
         affine = tile.affine_seconds if tile else 0.0
         run = _extrapolated(affine, took - affine, max(1.0, regions / count))
         each = self.forward_seconds / self.forwarded
-        return run + (regions * each if regions * each <= run else max(_CERTIFIED * run, _SAMPLE * each))
+        return run + each * centres_to_check(round(regions), run, each)
 
 
 def _extrapolated(affine: float, rest: float, ratio: float) -> float:

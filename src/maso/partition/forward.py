@@ -18,6 +18,8 @@ from maso.partition.convolution import apply
 from maso.partition.threads import threads_for
 
 _NUMBERS = 1 << 21  # activations of a batch of forwarded points
+SAMPLE = 64  # centres of regions that are forwarded at the least
+_SHARE = 0.1
 _SURE = 1e-12  # a choice closer to a tie than this, relative to the largest number so far, is rounding
 
 
@@ -77,6 +79,14 @@ class Forwarded:
         return cls(
             join("output"), join("key"), join("sure"), join("scale"), join_each("layer_keys"), join_each("codes")
         )
+
+
+def centres_to_check(regions: int, run_seconds: float, each: float) -> int:
+    """How many regions are forwarded at their centre, which takes `each` seconds: all where that takes no longer than
+    the run, else as many as take a tenth of it, at least `SAMPLE`."""
+    if each * regions <= run_seconds:
+        return regions
+    return min(regions, max(SAMPLE, int(_SHARE * run_seconds / each)))
 
 
 def batch(graph: Graph) -> int:

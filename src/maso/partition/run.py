@@ -13,14 +13,13 @@ from maso.graph import Graph
 from maso.partition.complex import Degenerate
 from maso.partition.cut import TooMany
 from maso.partition.estimate import Estimate, estimate
-from maso.partition.forward import Snapshot, forward
+from maso.partition.forward import SAMPLE, Snapshot, centres_to_check, forward
 from maso.partition.network import read_network
 from maso.partition.plane import Plane
 from maso.partition.result import Partition
 from maso.partition.threads import lend_threads
 from maso.partition.tiles import Limits, TooLarge, default_bytes, run_tiles, run_window, stitch
 
-_SAMPLE = 64  # centres that are forwarded at the least
 _AGREE = 1e-9  # relative to the largest number that the network meets at the point
 _ROUNDING = 1e-14  # relative to the largest output in the region
 _ZOOM = 1e-9
@@ -108,19 +107,13 @@ def _too_many(max_regions: int, guess: Estimate) -> str:
 
 
 def _certify(found: Partition, run_seconds: float) -> None:
-    """Forward the centres of all regions where that takes no longer than the run took, else of a sample.
-
-    Regions are sorted by key, a hash: the first ones are a random sample.
-    """
+    """Forward the centres of all regions or of a sample: the first ones, since regions are sorted by key, a hash."""
     n = len(found)
-    chosen = np.arange(n)
     began = time.perf_counter()
-    _compare(found, chosen[:_SAMPLE])
-    each = (time.perf_counter() - began) / min(n, _SAMPLE)
-    budget = n if each * n <= run_seconds else max(_SAMPLE, int(0.1 * run_seconds / each))
-    if budget > _SAMPLE:
-        _compare(found, chosen[_SAMPLE:budget])
-    checked = min(n, max(budget, _SAMPLE))
+    _compare(found, np.arange(min(n, SAMPLE)))
+    each = (time.perf_counter() - began) / min(n, SAMPLE)
+    checked = centres_to_check(n, run_seconds, each)
+    _compare(found, np.arange(SAMPLE, checked))
     found.certified = "all centres" if checked == n else f"{checked:,} of {n:,} centres"
 
 
