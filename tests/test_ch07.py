@@ -25,7 +25,7 @@ def cell(tmp_path_factory: pytest.TempPathFactory) -> Record:
     found = trained.trained(recipe(SMALL), folder=tmp_path_factory.mktemp("networks"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ch07_agreement, "trained", lambda _: found)
-        return compute(Experiment("07-agreement", ch07_agreement.run_agreement, list, "maso.codes"), SMALL)
+        return compute(Experiment("07-agreement", ch07_agreement.run_agreement, list), SMALL)
 
 
 def test_agreement_of_pixels_is_that_of_a_plain_search(cell: Record) -> None:

@@ -127,7 +127,7 @@ def test_a_failing_experiment_is_named_and_the_others_finish(
 
 
 def test_a_data_set_is_chosen_where_there_is_one_to_choose(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn = experiments.Experiment("01-drawn", lambda c: ({}, {}), lambda profile: [toy.Drawn(0)], "maso.records")
+    drawn = experiments.Experiment("01-drawn", lambda c: ({}, {}), lambda profile: [toy.Drawn(0)])
     monkeypatch.setattr(experiments, "registry", lambda: {"01-powers": POWERS, "01-drawn": drawn})
     monkeypatch.setattr(experiments, "_checksum", lambda dataset: dataset and "0" * 64)
     assert main(["run", "01", "--profile", "full", "-p", "dataset", "mnist", "-p", "seeds", "1"]) == 0

@@ -33,7 +33,7 @@ def grid(profile: str) -> list[Config]:
     return [Config(seed) for seed in range({"quick": 1, "paper": 2, "full": 3}[profile])]
 
 
-POWERS = Experiment("01-powers", measure, grid, "maso.records")
+POWERS = Experiment("01-powers", measure, grid)
 
 
 def tree(folder: Path, **notebooks: list[str]) -> Path:

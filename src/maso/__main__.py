@@ -196,11 +196,11 @@ def _status(options: argparse.Namespace) -> int:
             asked = {records.content_hash(experiment.name, c) for c in experiments.cells(experiment, profile)}
             in_grid |= asked
             counts.append(f"{profile} {len(asked & present)} of {len(asked)}")
-        code = maso.tree.code_digest([experiment.module])
         notes, older = [], 0
         for name in sorted(present):
             try:
-                older += records.load(folder / experiment.name / f"{name}.json").provenance.get("code") != code
+                record = records.load(folder / experiment.name / f"{name}.json")
+                older += record.provenance.get("code") != experiment.code(record.config)
             except MasoError as error:
                 notes.append(str(error))
         if older:

@@ -152,7 +152,7 @@ def provenance(
         started: when it began, in UTC.
         seconds: how long it took.
         device: `"cpu"` or `"cuda"`.
-        code: digest of the code it used, `maso.tree.code_digest`.
+        code: digest of the code it used, `maso.meaning.digest`.
         dataset: checksum of the data set, None where there is none.
     """
     try:

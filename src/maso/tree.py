@@ -133,9 +133,3 @@ def digest(parts: Iterable[bytes]) -> str:
     for part in parts:
         total.update(hashlib.sha256(part).digest())
     return total.hexdigest()[:16]
-
-
-def code_digest(modules: Iterable[str]) -> str:
-    """Digest of the code that these modules use: names and contents of their files."""
-    files = files_used(modules)
-    return digest(part for file in files for part in (file.relative_to(PACKAGE).as_posix().encode(), file.read_bytes()))

@@ -17,6 +17,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib
+import inspect
 import sys
 import time
 import types
@@ -31,8 +32,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-import maso.tree
-from maso import records
+from maso import meaning, records
 from maso.errors import MasoError
 from maso.records import Record
 
@@ -62,9 +62,8 @@ class Experiment:
         name: `"01-rates"`: its folder in `results/`; the part before the dash is the chapter.
         run: configuration → (metrics with a JSON form, arrays). It seeds itself with `config.seed` and works on
             `torch.get_default_device()`. Metrics and arrays whose name ends in `seconds` are timings: `verify` does
-            not compare them.
+            not compare them. It is defined by `def` at the top of a module: records of older code are known by it.
         grid: profile → configurations: frozen dataclasses with at least `seed: int`; see the module's text.
-        module: the module whose code it uses; records of older code are recognised by it.
         recipes: configuration → the networks that `run` asks of `maso.experiments.trained`. They are trained before
             it, together with those of the cells to come where that is faster, and not counted in its seconds.
     """
@@ -72,13 +71,23 @@ class Experiment:
     name: str
     run: Callable[[Any], tuple[dict[str, Any], dict[str, np.ndarray]]]
     grid: Callable[[str], list[Any]]
-    module: str
     recipes: Callable[[Any], list[Recipe]] | None = None
 
     @property
     def chapter(self) -> str:
         """Number of its chapter, two digits."""
         return self.name.partition("-")[0]
+
+    def code(self, config: Any) -> str | None:
+        """Digest of the code that a cell runs, `maso.meaning.digest`; None for a reader's own function.
+
+        Args:
+            config: a configuration, or that of a record.
+        """
+        run = inspect.unwrap(self.run)
+        if run.__module__.partition(".")[0] not in meaning.PACKAGES:
+            return None
+        return meaning.digest(f"{run.__module__}.{run.__qualname__}", config=records.as_dict(config))
 
 
 # The registry -------------------------------------------------------------------------------------------------------
@@ -292,7 +301,7 @@ def compute(
         started=started,
         seconds=time.perf_counter() - clock,
         device=device,
-        code=maso.tree.code_digest([experiment.module]),
+        code=experiment.code(config),
         dataset=_checksum(getattr(config, "dataset", None)),
     )
     asked = records.as_dict(config)

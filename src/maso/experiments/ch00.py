@@ -73,4 +73,4 @@ def grid(profile: str) -> list[Toy]:
     return [Toy(samples=500, epochs=2)] if profile == "quick" else [Toy()]
 
 
-EXPERIMENTS = [Experiment("00-front", run, grid, "maso.experiments.ch00")]
+EXPERIMENTS = [Experiment("00-front", run, grid)]

@@ -226,6 +226,5 @@ _TABLE: list[tuple[str, Callable[[Any], Any], bool, list[Any], list[Any]]] = [  
     ("01-not-maso", run_not_maso, True, [NotMaso(0, 200, 17)], [NotMaso(seed, 2000, 17) for seed in range(3)]),
 ]
 EXPERIMENTS = [
-    Experiment(name, on_cpu(run) if cpu else run, same_grid(quick, paper), run.__module__)
-    for name, run, cpu, quick, paper in _TABLE
+    Experiment(name, on_cpu(run) if cpu else run, same_grid(quick, paper)) for name, run, cpu, quick, paper in _TABLE
 ]

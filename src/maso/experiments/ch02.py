@@ -156,9 +156,8 @@ EXPERIMENTS = [
             [Toy(seed, biases, 2000, (0, 1, 10)) for seed in range(2) for biases in ("zero", "uniform")],
             [Toy(seed, "zero") for seed in range(20)] + [Toy(seed, "uniform") for seed in range(10)],
         ),
-        "maso.experiments.ch02_toy",
     ),
-    Experiment("02-film", run_film, same_grid([Film(0, 2000, (0, 1, 5, 20))], [Film(0)]), "maso.experiments.ch02_toy"),
+    Experiment("02-film", run_film, same_grid([Film(0, 2000, (0, 1, 5, 20))], [Film(0)])),
     Experiment(
         "02-counts",
         run_counts,
@@ -166,7 +165,6 @@ EXPERIMENTS = [
             [Counts(seed, (12, 24, 48), (1, 2, 3), 1000, (0, 5)) for seed in range(2)],
             [Counts(seed) for seed in range(10)],
         ),
-        "maso.experiments.ch02_counts",
     ),
     Experiment(
         "02-slices",
@@ -179,12 +177,10 @@ EXPERIMENTS = [
                 Slices(0, "ResNet", 0.001, samples=10_000),
             ],
         ),
-        "maso.experiments.ch02_slices",
     ),
     Experiment(
         "02-random-networks",
         on_cpu(run_random),
         same_grid([Random(0, 12)], [Random(seed) for seed in range(40)]),
-        "maso.experiments.ch02_random",
     ),
 ]

@@ -189,6 +189,4 @@ _TABLE: list[tuple[str, Callable[[Any], Any], list[Any], list[Any]]] = [  # name
         [ImageDistance(seed, 100, EPOCHS[:7]) for seed in range(5)],
     ),
 ]
-EXPERIMENTS = [
-    Experiment(name, on_cpu(run), same_grid(quick, paper), run.__module__) for name, run, quick, paper in _TABLE
-]
+EXPERIMENTS = [Experiment(name, on_cpu(run), same_grid(quick, paper)) for name, run, quick, paper in _TABLE]

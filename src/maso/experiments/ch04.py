@@ -311,6 +311,4 @@ _TABLE: list[tuple[str, Callable[[Any], Any], Callable[[str], list[Any]]]] = [
     ("04-sanity", run_sanity, _sanity),
     ("04-prior", run_prior, _prior),
 ]
-EXPERIMENTS = [
-    Experiment(name, run, grid, run.__module__, recipes=lambda config: config.recipes) for name, run, grid in _TABLE
-]
+EXPERIMENTS = [Experiment(name, run, grid, recipes=lambda config: config.recipes) for name, run, grid in _TABLE]

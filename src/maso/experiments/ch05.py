@@ -258,14 +258,12 @@ EXPERIMENTS = [
         "05-optimum",
         on_cpu(run_optimum),
         same_grid([Optimum(0, 20, (2, 10), steps=1000)], [Optimum(seed, 200) for seed in SEEDS]),
-        run_optimum.__module__,
     ),
     Experiment(
         "05-growth",
         on_cpu(run_growth),
         same_grid([Growth(0)], [Growth(seed, classes) for seed in SEEDS for classes in (2, 10)]),
-        run_growth.__module__,
     ),
-    Experiment("05-templates", run_templates, _templates, run_templates.__module__, _recipes),
-    Experiment("05-widths", run_templates, _widths, run_templates.__module__, _recipes),
+    Experiment("05-templates", run_templates, _templates, _recipes),
+    Experiment("05-widths", run_templates, _widths, _recipes),
 ]

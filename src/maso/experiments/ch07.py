@@ -239,13 +239,12 @@ def _recipes(config: Agreement) -> list[Recipe]:
 
 
 EXPERIMENTS = [
-    Experiment("07-agreement", run_agreement, _agreement, run_agreement.__module__, _recipes),
-    Experiment("07-labels", run_agreement, _labels, run_agreement.__module__, _recipes),
+    Experiment("07-agreement", run_agreement, _agreement, _recipes),
+    Experiment("07-labels", run_agreement, _labels, _recipes),
     Experiment(
         "07-metric",
         on_cpu(run_metric),
         same_grid([Metric(0, 120)], [Metric(seed) for seed in range(10)]),
-        run_metric.__module__,
     ),
-    Experiment("07-speed", run_speed, _speed, run_speed.__module__),
+    Experiment("07-speed", run_speed, _speed),
 ]

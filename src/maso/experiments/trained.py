@@ -14,7 +14,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 import maso.tree
-from maso import networks
+from maso import meaning, networks
 from maso.datasets import CLASSES, load
 from maso.experiments import watched
 from maso.training import History, Training, fit, fit_many
@@ -130,6 +130,10 @@ def _images(images: np.ndarray, grey: bool) -> Tensor:
     if grey and images.shape[3] > 1:
         images = np.rint(images.mean(3, keepdims=True)).astype(np.uint8)
     return torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
+
+
+WEIGHTS_FOLLOW_FROM = (network, data, fit, fit_many)
+"""What a trained network is made by: a changed one of these trains it anew."""
 
 
 # Networks and their files ---------------------------------------------------------------------------------------------
@@ -260,14 +264,7 @@ def _home(recipe: Recipe, folder: Path | None) -> Path:
         "recipe": dataclasses.asdict(recipe),
         "device": torch.get_default_device().type,
         "torch": torch.__version__,
-        "code": _code(),
+        "code": meaning.digest(f"{__name__}.WEIGHTS_FOLLOW_FROM", config=dataclasses.asdict(recipe)),
     }
     name = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:16]
     return (folder or maso.tree.root() / "_build" / "networks") / name
-
-
-@cache
-def _code() -> str:
-    package = maso.tree.PACKAGE
-    files = [package / "datasets.py", package / "networks.py", *sorted((package / "training").glob("*.py"))]
-    return maso.tree.digest(path.read_bytes() for path in [*files, Path(__file__)])
