@@ -4,7 +4,7 @@
 # the digest of all the chapter depends on. Modification times play no part.
 import sys
 
-from maso import experiments, runner, tree
+from maso_book import registry, results, runner, tree
 
 CHAPTERS = {chapter.name: chapter for chapter in runner.chapters(tree.root())}
 for chapter in CHAPTERS.values():
@@ -14,9 +14,9 @@ MARKERS = [str(runner.marker(chapter).relative_to(tree.root())) for chapter in C
 
 def missing_records(wildcards):
     paths = [
-        experiments.path_of(experiment, config)
-        for experiment in experiments.registry().values()
-        for config in experiments.shown(experiment)
+        results.path_of(experiment, config)
+        for experiment in registry.registry().values()
+        for config in results.shown(experiment)
     ]
     return [str(path.relative_to(tree.root())) for path in paths if not path.exists()]
 

@@ -22,8 +22,8 @@ import torch
 from torch import Tensor, nn
 
 import maso
-from maso.datasets import import_torchvision
-from maso.networks import small_cnn
+from maso_book.datasets import import_torchvision
+from maso_book.networks import small_cnn
 
 K = 10
 

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from maso.experiments.ch07_speed import WAYS, Speed, floor, gates, timed
+from maso_book.ch07.speed import WAYS, Speed, floor, gates, timed
 
 NAMES = dict(zip(("int8", "float32", "packed"), WAYS, strict=True))
 

@@ -34,12 +34,12 @@ import torch
 from torch import Tensor, nn
 
 import maso
-from maso import datasets
-from maso.datasets import import_torchvision
-from maso.experiments import ch02_clipping
-from maso.networks import resnet, small_cnn
 from maso.partition import Plane, partition
-from maso.training import Training, fit
+from maso_book import datasets
+from maso_book.datasets import import_torchvision
+from maso_book.networks import resnet, small_cnn
+from maso_book.shared import clipping as ch02_clipping
+from maso_book.training import Training, fit
 
 WIDTHS = {"64": (2, 64, 64, 1), "128": (2, 128, 128, 128, 1), "256": (2, 256, 256, 256, 256, 256, 1)}
 WINDOWS = {"small_cnn": 0.011, "resnet18": 0.00084, "googlenet": 0.0048}  # half a side

@@ -1,4 +1,4 @@
-"""Training smallCNN: `maso.training` against a plain loop with a DataLoader, Lightning, and the floor, in one run.
+"""Training smallCNN: `maso_book.training` against a plain loop with a DataLoader, Lightning, and the floor, in one run.
 
     python benchmarks/training.py [--device cuda] [--samples 2048] [--copies 1 2 4 8 16] [--threads 2] [--workers 0]
 
@@ -20,9 +20,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from maso.datasets import import_torchvision
-from maso.networks import small_cnn
-from maso.training import Training, fit, fit_many
+from maso_book.datasets import import_torchvision
+from maso_book.networks import small_cnn
+from maso_book.training import Training, fit, fit_many
 
 BATCH, EPOCHS, LR, ROUNDS = 256, 3, 5e-3, 2
 

@@ -1,0 +1,342 @@
+"""A traced network as a flat graph of tensor operators, and readings of that graph.
+
+Everything in the package is a `Reading`: the same walk over the graph with another meaning for its values (tensors,
+frozen affine maps, rationals, solver terms, rows of a cell complex).  Parameters are looked up in the live model at
+every reading, so training may go on in between.  `maso.tracing` makes the graph.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from maso import operators
+from maso.errors import NotPiecewiseAffine
+from maso.operators import Gate, Selection
+
+Value = TypeVar("Value")
+
+
+class _BatchSize:
+    """Stands for the number of samples among the arguments of a node."""
+
+    def __repr__(self) -> str:
+        return "N"
+
+
+BATCH = _BatchSize()
+
+
+@dataclass(eq=False)
+class Node:
+    """One operator of the graph.
+
+    Attributes:
+        name: unique name.
+        op: operator name in the table, such as "conv2d".
+        kind: "input", "parameter", "constant" (does not depend on the input), "affine", "gate" or "selection".
+        call: the PyTorch operator.
+        args, kwargs: its arguments; other nodes stand for their values, `BATCH` for the number of samples.
+        shape: shape of one sample of the result (of the first result, where there are several).
+        axis: the axis of the result that runs over samples.
+        dtype, device: of the result.
+        path: module that called it, such as "layer1.0.relu"; "" for the network itself.
+        line: source line.
+    """
+
+    name: str
+    op: str
+    kind: str
+    call: Callable = field(repr=False)
+    args: tuple = ()
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    shape: tuple[int, ...] = ()
+    axis: int = 0
+    dtype: torch.dtype = torch.float32
+    device: torch.device | str = "cpu"
+    path: str = ""
+    line: str = ""
+
+    def __repr__(self) -> str:
+        return f"<{self.kind} {self.name}>"
+
+    @property
+    def dynamic(self) -> bool:
+        """Whether the value depends on the input."""
+        return self.kind in ("input", "affine", "gate", "selection")
+
+    @property
+    def operands(self) -> list[Node]:
+        """All nodes among the arguments, in order."""
+        return list(nodes_in((self.args, self.kwargs)))
+
+    @property
+    def inputs(self) -> list[Node]:
+        """The operands that depend on the input, in order."""
+        return [n for n in self.operands if n.dynamic]
+
+    @cached_property
+    def selection(self) -> Selection:
+        """The windows of a selection."""
+        return operators.SELECTIONS[self.op](self)
+
+    def gate(self, constants: dict[Node, Any]) -> Gate:
+        """Thresholds and pieces of a gate, given the values of parameters and constants."""
+        if self.op == "where":
+            return _where_gate(self, constants)
+        rest = (constants[a] if isinstance(a, Node) else a for a in self.args[1:])
+        return operators.GATES[self.op](len(self.shape), *rest, **self.kwargs)
+
+
+def nodes_in(value: Any) -> Iterator[Node]:
+    if isinstance(value, Node):
+        yield value
+    elif isinstance(value, (list, tuple)):
+        for v in value:
+            yield from nodes_in(v)
+    elif isinstance(value, dict):
+        yield from nodes_in(list(value.values()))
+
+
+def ancestors(nodes: Iterable[Any], inputs: Callable[[Any], Iterable[Any]]) -> set[Any]:
+    """Nodes and all that their values depend on, given the inputs of one node."""
+    known, todo = set(nodes), list(nodes)
+    while todo:
+        new = set(inputs(todo.pop())) - known
+        known |= new
+        todo += new
+    return known
+
+
+def _each(fill: Callable[[Any], Any], value: Any) -> Any:
+    """A value with everything in its lists and tuples filled in.
+
+    No closure calls itself here: it would keep all tensors it sees until Python looks for cycles.
+    """
+    return type(value)(_each(fill, v) for v in value) if isinstance(value, (list, tuple)) else fill(value)
+
+
+def _zero(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return torch.zeros_like(value)
+    return 0.0 if isinstance(value, (int, float)) else value
+
+
+class Operator:
+    """An affine operator of the graph with the values of its operands, ready to be called on tensors.
+
+    Attributes:
+        node: its node.
+        values: the values of the operands that depend on the input, in order.
+    """
+
+    def __init__(self, node: Node, values: list[Any], constants: Callable[[int], dict[Node, Any]]) -> None:
+        self.node, self.values, self._constants = node, values, constants
+
+    def __call__(self, *tensors: Tensor, linear: bool = False) -> Tensor:
+        """The operator on tensors, one for each operand that depends on the input, with the same number of samples.
+
+        Args:
+            tensors: in the place of `values`.
+            linear: leave out what only shifts the result (biases and other constant operands).
+        """
+        node, at = self.node, iter(tensors)
+        batch = tensors[0].shape[node.inputs[0].axis]
+        constants = self._constants(batch)
+
+        def fill(a: Any) -> Any:
+            if isinstance(a, Node) and a.dynamic:
+                return next(at)
+            return batch if a is BATCH else constants[a] if isinstance(a, Node) else a
+
+        def zero(a: Any) -> Any:
+            return fill(a) if isinstance(a, Node) and a.dynamic else _zero(fill(a))
+
+        shifts = operators.AFFINE[node.op] if linear else ()
+        args = [_each(zero if i in shifts else fill, a) for i, a in enumerate(node.args)]
+        return node.call(*args, **{k: _each(fill, v) for k, v in node.kwargs.items()})
+
+    def argument(self, i: int) -> Any:
+        """The value of an argument that does not depend on the input, for one sample."""
+        a = self.node.args[i]
+        return self._constants(1)[a] if isinstance(a, Node) else a
+
+    def matrix(self) -> tuple[Tensor, Tensor]:
+        """The operator as y = M [x_1; x_2; …] + c, on flattened operands laid end to end.
+
+        Returns:
+            M (outputs, inputs) and c (outputs,).
+
+        Entries are exact: the operator is applied to unit vectors, with its offsets left out.
+        """
+        node = self.node
+        sizes = [math.prod(n.shape) for n in node.inputs]
+        units = torch.eye(sum(sizes), dtype=node.dtype, device=node.device).split(sizes, 1)
+        tensors = [u.reshape(-1, *n.shape).movedim(0, n.axis) for u, n in zip(units, node.inputs, strict=True)]
+        with torch.no_grad():
+            linear = flat(self(*tensors, linear=True).movedim(node.axis, 0))
+            zeros = [torch.zeros_like(t.narrow(n.axis, 0, 1)) for t, n in zip(tensors, node.inputs, strict=True)]
+            offset = self(*zeros).movedim(node.axis, 0).flatten()
+        return linear.T.contiguous(), offset
+
+
+class Reading(Generic[Value]):
+    """What the values of a graph mean. Subclasses say what each kind of operator does with them."""
+
+    def affine(self, operator: Operator) -> Any:
+        """Value of an affine operator, given the values of its operands."""
+        raise NotImplementedError
+
+    def gate(self, node: Node, gate: Gate, value: Value) -> Value:
+        """Value of a gate."""
+        raise NotImplementedError
+
+    def selection(self, node: Node, selection: Selection, values: list[Any]) -> Value:
+        """Value of a selection between the entries of one or two operands; a constant operand is a tensor."""
+        raise NotImplementedError
+
+
+class Forward(Reading[Tensor]):
+    """The network itself: values are tensors."""
+
+    def affine(self, operator: Operator) -> Any:
+        return operator(*operator.values)
+
+    def gate(self, node: Node, gate: Gate, value: Tensor) -> Tensor:
+        return gate.apply(value, gate.piece(value))
+
+    def selection(self, node: Node, selection: Selection, values: list[Tensor]) -> Tensor:
+        z = entries(values)
+        return selection.apply(z, selection.winner(z)).reshape(-1, *node.shape)
+
+
+def entries(values: list[Tensor]) -> Tensor:
+    """The entries that a selection chooses from, (N, entries): one tensor, or two laid end to end."""
+    return torch.cat([flat(v) for v in torch.broadcast_tensors(*values)], 1)
+
+
+def flat(values: Tensor) -> Tensor:
+    """One row a sample, (N, *shape) → (N, numbers); a layer may have a single number."""
+    return values.reshape(len(values), -1)
+
+
+class Graph:
+    """A traced network.
+
+    Attributes:
+        nodes: all operators in the order of evaluation.
+        input, output: the nodes of the input and of the output.
+        kinks: gates and selections by layer path, in order.
+    """
+
+    def __init__(self, nodes: list[Node], inputs: Node, output: Node, bindings: dict[Node, str | Tensor]) -> None:
+        self.nodes, self.input, self.output, self._bindings = nodes, inputs, output, bindings
+        self.kinks: dict[str, Node] = {}
+        seen: Counter[str] = Counter()
+        for node in nodes:
+            if node.kind in ("gate", "selection"):
+                seen[node.path] += 1
+                self.kinks[node.path + (f"_{seen[node.path] - 1}" if seen[node.path] > 1 else "")] = node
+        self.paths = {node: path for path, node in self.kinks.items()}
+        last: dict[Node, int] = {output: len(nodes)}
+        for i, node in enumerate(nodes):
+            last |= {n: max(i, last.get(n, -1)) for n in node.operands}
+        self.dying = [[n for n, at in last.items() if at == i] for i in range(len(nodes))]
+
+    def bind(self, model: nn.Module) -> dict[Node, Tensor]:
+        """Current values of the parameters, buffers and lifted constants."""
+        live = dict(model.named_parameters(remove_duplicate=False)) | dict(model.named_buffers(remove_duplicate=False))
+        return {node: live[v] if isinstance(v, str) else v for node, v in self._bindings.items()}
+
+    def part(self, source: Node, nodes: list[Node]) -> Graph:
+        """The operators that lead from the tensor `source` to the last of `nodes`, as a graph of their own."""
+        kept = {n for n in self.nodes if not n.dynamic} | set(nodes)
+        return Graph([n for n in self.nodes if n in kept], source, nodes[-1], self._bindings)
+
+    def read(
+        self,
+        model: nn.Module,
+        value: Any,
+        reading: Reading,
+        visit: Callable[[Node, dict[Node, Any]], None] | None = None,
+    ) -> Any:
+        """Evaluate the graph under a reading.
+
+        Args:
+            model: the traced network, for its parameters.
+            value: the value of the input.
+            reading: what values mean.
+            visit: called after each node that depends on the input, with the values still needed.
+
+        Returns:
+            The value of the output.
+        """
+        bound = self.bind(model)
+        known: dict[int, dict[Node, Any]] = {}
+
+        def constants(batch: int) -> dict[Node, Any]:
+            if batch not in known:
+                known[batch] = values = dict(bound)
+
+                def fill(a: Any) -> Any:
+                    return batch if a is BATCH else values[a] if isinstance(a, Node) else a
+
+                for node in self.nodes:
+                    if node.kind == "constant":
+                        rest = {k: _each(fill, v) for k, v in node.kwargs.items()}
+                        values[node] = node.call(*_each(fill, node.args), **rest)
+            return known[batch]
+
+        env: dict[Node, Any] = {self.input: value}
+        for node, dying in zip(self.nodes, self.dying, strict=True):
+            if not node.dynamic:
+                continue
+            if node.kind == "affine":
+                env[node] = reading.affine(Operator(node, [env[n] for n in node.inputs], constants))
+            elif node.kind == "gate":
+                env[node] = reading.gate(node, node.gate(constants(1)), env[node.inputs[0]])
+            else:
+                values = [env[n] if n.dynamic else constants(1)[n] for n in node.operands]
+                env[node] = reading.selection(node, node.selection, values)
+            if visit:
+                visit(node, env)
+            for n in dying:
+                env.pop(n, None)
+        return env[self.output]
+
+
+def _along(branch: Any, z: Tensor, source: Node, constants: dict[Node, Any]) -> Tensor:
+    """A branch of `where` at the value z of its source."""
+    if branch is source:
+        return z
+    if isinstance(branch, Node) and branch.dynamic:
+        rest = [_along(a, z, source, constants) if isinstance(a, Node) else a for a in branch.args]
+        return branch.call(*rest, **branch.kwargs)
+    value = constants[branch] if isinstance(branch, Node) else branch
+    if isinstance(value, Tensor) and value.ndim > len(source.shape):
+        value = value[0]
+    return torch.as_tensor(value, dtype=z.dtype, device=z.device).expand(z.shape)
+
+
+def _where_gate(node: Node, constants: dict[Node, Any]) -> Gate:
+    source, threshold, above, below = node.args
+    threshold = constants[threshold] if isinstance(threshold, Node) else float(threshold)
+
+    def along(branch: Any, z: Tensor) -> Tensor:
+        return _along(branch, z, source, constants)
+
+    zero = torch.zeros(source.shape, dtype=node.dtype, device=node.device)
+    lines = [(along(b, zero + 1) - along(b, zero), along(b, zero)) for b in (below, above)]
+    if not torch.allclose(along(below, zero + threshold), along(above, zero + threshold)):
+        raise NotPiecewiseAffine(
+            f"operator 'where' in module {node.path!r}: its branches differ at the threshold, "
+            f"so it jumps: not continuous. [{node.line}]"
+        )
+    return Gate((threshold,), tuple(s for s, _ in lines), tuple(i for _, i in lines))

@@ -1,0 +1,176 @@
+"""Partition a network: run the tiles, put them together, forward the centres."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+from torch import nn
+
+from maso.errors import MasoError
+from maso.graph import Graph
+from maso.partition.complex import Degenerate
+from maso.partition.cut import TooMany
+from maso.partition.estimate import Estimate, estimate
+from maso.partition.forward import SAMPLE, Snapshot, centres_to_check, forward
+from maso.partition.network import read_network
+from maso.partition.plane import Plane
+from maso.partition.result import Partition
+from maso.partition.threads import lend_threads
+from maso.partition.tiles import Limits, TooLarge, default_bytes, run_tiles, run_window, stitch
+
+_AGREE = 1e-9  # relative to the largest number that the network meets at the point
+_ROUNDING = 1e-14  # relative to the largest output in the region
+_ZOOM = 1e-9
+_LEVELS = 8
+_FINEST = 1e-11
+
+
+def partition(
+    model: nn.Module,
+    plane: Plane,
+    *,
+    layers: Sequence[str] | None = None,
+    max_regions: int = 2_000_000,
+    max_bytes: int | None = None,
+    progress: bool = False,
+) -> Partition:
+    """All regions of a network in a window of a plane, with their affine maps.
+
+    Args:
+        model: a piecewise-affine network, in eval mode; its weights are read as float64 and copied.
+        plane: the window, in the shape of one input.
+        layers: only cut by these layers (paths, as in `Partition.layers`); each kink that leads to one of them must be
+            among them. The partition's output is then that of the last of them.
+        max_regions: refuse beyond, with an estimate.
+        max_bytes: memory for coefficients, rows and results; half of the machine's, at most 8 GiB, by default.
+        progress: print tiles as they are finished.
+
+    Returns:
+        The partition.
+
+    Raises:
+        MasoError: more regions than `max_regions`, a window that float64 cannot resolve, a plane or layer that does not
+            fit the network, a certificate that fails.
+        NotPiecewiseAffine: see `maso.trace`.
+
+    Source:
+        Mad Max §4; The Geometry of Deep Networks: Power Diagram Subdivision.
+
+    Example:
+        >>> import torch
+        >>> net = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
+        >>> with torch.no_grad():
+        ...     _ = net[0].weight.copy_(torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]))
+        ...     _ = net[0].bias.copy_(torch.tensor([0.0, 0.0, -0.5]))
+        >>> len(partition(net, Plane.square(-1, 1)))
+        7
+    """
+    graph, snapshot = read_network(model, plane.origin, layers)
+    with lend_threads():
+        return compute(graph, snapshot, plane, Limits(max_regions, max_bytes or default_bytes()), progress=progress)
+
+
+def compute(graph: Graph, model: Snapshot, plane: Plane, limits: Limits, *, progress: bool = False) -> Partition:
+    """As `partition`, for a network already read."""
+
+    def refuse_early() -> None:
+        guess = estimate(graph, model, plane, samples=9)
+        if guess.regions > 2 * limits.regions:
+            raise MasoError(_too_many(limits.regions, guess))
+
+    began = time.perf_counter()
+    try:
+        tiles = run_tiles(graph, model, plane, limits, refuse_early, progress=progress)
+    except TooMany:
+        raise MasoError(_too_many(limits.regions, estimate(graph, model, plane, samples=9))) from None
+    try:
+        whole = stitch(tiles, plane)
+    except Degenerate as error:
+        raise MasoError(
+            f"partition: the tiles do not fit together ({error}); choose a slightly different window."
+        ) from error
+    found = Partition(plane, whole.cells, whole.faces, whole.values, graph, model, tiles=len(tiles))
+    seconds = time.perf_counter() - began
+    _certify(found, seconds)
+    _look_closer(graph, model, found, seconds)
+    return found
+
+
+def _too_many(max_regions: int, guess: Estimate) -> str:
+    return (
+        f"partition: more than max_regions = {max_regions:,} regions: about {guess.regions:,.0f} "
+        f"(95 % interval {guess.low:,.0f} to {guess.high:,.0f}), about {guess.seconds:,.0f} s here. "
+        "Use a smaller window or raise max_regions."
+    )
+
+
+def _certify(found: Partition, run_seconds: float) -> None:
+    """Forward the centres of all regions or of a sample: the first ones, since regions are sorted by key, a hash."""
+    n = len(found)
+    began = time.perf_counter()
+    _compare(found, np.arange(min(n, SAMPLE)))
+    each = (time.perf_counter() - began) / min(n, SAMPLE)
+    checked = centres_to_check(n, run_seconds, each)
+    _compare(found, np.arange(SAMPLE, checked))
+    found.certified = "all centres" if checked == n else f"{checked:,} of {n:,} centres"
+
+
+def _compare(found: Partition, regions: np.ndarray) -> None:
+    if not len(regions):
+        return
+    forwarded = found.forward(regions)
+    A, b = found.affine(regions)
+    ours = np.einsum("fkd,fd->fk", A, found.centres[regions]) + b
+    error = np.abs(ours - forwarded.output).max(1, initial=0.0)
+    excess = error - _AGREE * forwarded.scale - _ROUNDING * found.reach(regions)
+    if not (excess <= 0).all():
+        worst = int(np.argmax(excess))
+        raise MasoError(
+            f"partition: at {found.centres[regions[worst]].tolist()} the affine map of the region misses the network "
+            f"by {error[worst]:.3g}: float64 does not resolve this window. Use a smaller one, with its origin inside."
+        )
+    if (forwarded.sure & (forwarded.key != found.keys[regions])).any():
+        raise MasoError(
+            "partition: the code of a region differs from the network's at its centre: float64 does not resolve this "
+            "window. Use a smaller one, with its origin inside."
+        )
+
+
+def _look_closer(graph: Graph, model: Snapshot, found: Partition, seconds: float) -> None:
+    """Zoom in on vertices where several lines meet, to rounding: all regions there must be known.
+
+    In a window so large that float64 cannot tell the lines apart, regions would be lost without a trace; a small window
+    around the vertex shows them.  As many vertices as cost a tenth of the run, at least four.
+    """
+    began = time.perf_counter()
+    for n, vertex in enumerate(np.random.default_rng(1).permutation(found.snapped)):
+        if n >= 4 and time.perf_counter() - began > seconds / 10:
+            break
+        s, t = found.vertices[vertex]
+        s0, s1, t0, t1 = found.plane.bounds
+        for level in range(1, _LEVELS + 1):
+            w, h = _ZOOM**level * (s1 - s0), _ZOOM**level * (t1 - t0)
+            bounds = (max(s0, s - w), min(s1, s + w), max(t0, t - h), min(t1, t + h))
+            if not (bounds[1] - bounds[0] > 1e-12 * abs(s) and bounds[3] - bounds[2] > 1e-12 * abs(t)):
+                break  # the coordinates themselves are no finer
+            small = found.plane.window(*bounds)
+            try:
+                tile = run_window(graph, model, small, Limits(100_000, default_bytes()))
+            except (Degenerate, TooMany, TooLarge):
+                break
+            there = forward(graph, model, small.points(tile.faces.centre))
+            step = max(w * float(small.u.abs().max()), h * float(small.v.abs().max()))
+            if step < _FINEST * there.scale.min():
+                break  # steps of this size drown in the numbers of the network
+            known = found.keys.take(np.searchsorted(found.keys, there.key), mode="clip") == there.key
+            if (there.sure & ~known).any():
+                raise MasoError(
+                    f"partition: near {[float(s), float(t)]} there are regions that float64 does not resolve in this "
+                    "window. Use a smaller one, with its origin inside."
+                )
+            if not tile.cells.snapped.any():
+                break
+            middle = tile.cells.x[np.flatnonzero(tile.cells.snapped)[0]]
+            s, t = middle

@@ -1,0 +1,247 @@
+"""From one window to any window: tiles, their cost, and how they are put together again.
+
+A frame costs vertices × rows at every kink, and both grow with the window; affine operators cost rows alone.  So a run
+is given up where the vertices outweigh the affine operators, as far as these are known or can be foretold, or where
+memory runs short, and its window is cut into nine.  Keys do not depend on the window: along a border between two tiles
+the same regions follow each other, the border goes, and the regions that it cut become whole.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from itertools import pairwise
+
+import numpy as np
+import torch
+
+from maso.errors import MasoError
+from maso.graph import Graph
+from maso.partition.bits import Array
+from maso.partition.complex import OUTSIDE, Complex, Degenerate, Faces
+from maso.partition.forward import Snapshot, forward
+from maso.partition.frame import FrameReading
+from maso.partition.plane import Plane
+
+_FREE = 1 << 20  # coefficients that are never worth a tile
+_MANY = 1 << 24  # coefficients that are worth to be given up in the middle of a run
+_LATER = 1e-6  # seconds that a coefficient there after the first kink costs by the end of a run, as measured
+_DEEPEST = 8  # a window is cut into nine at most this often
+_ROWS = 8  # points by which the affine operators are timed
+
+Bounds = tuple[float, float, float, float]
+
+
+class TooLarge(Exception):
+    """A window costs more than its parts."""
+
+
+@dataclass
+class Limits:
+    """What a run may use.
+
+    Attributes:
+        regions: most regions of a run.
+        bytes: most bytes of its frame and rows.
+    """
+
+    regions: int
+    bytes: int
+
+
+@dataclass
+class Tile:
+    """The complex of one window, its certified faces, the output (V, K) at its vertices, and how long the affine
+    operators took."""
+
+    cells: Complex
+    faces: Faces
+    values: Array
+    affine_seconds: float
+
+
+def default_bytes() -> int:
+    """Half of the machine's memory, at most 8 GiB."""
+    return min(8 << 30, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2)
+
+
+def run_window(
+    graph: Graph, model: Snapshot, plane: Plane, limits: Limits, *, row_seconds: Callable[[], float] | None = None
+) -> Tile:
+    """All regions of one window.
+
+    Args:
+        row_seconds: how long the affine operators take for one row, by which to give up for the sake of speed; never
+            where it is not given.
+
+    Raises:
+        TooLarge: the window should be cut up.
+        TooMany: more regions than `limits.regions`.
+        Degenerate: a certificate failed.
+    """
+    began = time.perf_counter()
+
+    def watch(reading: FrameReading, coefficients: int, held: int) -> None:
+        if 3 * held > limits.bytes:
+            raise TooLarge
+        if row_seconds is None or reading.settled or coefficients <= _FREE:
+            return
+        if reading.first:
+            at_vertices = _LATER * coefficients
+        elif coefficients > _MANY:
+            at_vertices = time.perf_counter() - began - reading.affine_seconds
+        else:
+            return
+        if at_vertices > 3 * max(reading.affine_seconds, row_seconds() * reading.rank):
+            raise TooLarge
+
+    reading = FrameReading(graph, plane, model.device, limits.regions, watch)
+    with torch.no_grad():
+        out = graph.read(model, graph.input, reading)  # type: ignore[arg-type]
+        rows = reading.rows[out].movedim(out.axis, 0)
+        values, faces = reading.finish(rows.reshape(len(rows), -1), plane.area)
+    return Tile(reading.cells, faces, values, reading.affine_seconds)
+
+
+def run_tiles(
+    graph: Graph, model: Snapshot, plane: Plane, limits: Limits, refuse_early: Callable[[], None], *, progress: bool
+) -> list[Tile]:
+    """The window in one run, or in tiles where that costs less.
+
+    Args:
+        refuse_early: called once, where the first tile has more regions than its share; it may raise.
+
+    Raises:
+        TooMany: more regions than `limits.regions` in all.
+        MasoError: a window that cannot be computed.
+    """
+
+    @cache
+    def row_seconds() -> float:
+        points = plane.points(np.zeros((_ROWS, 2)))
+        return min(_timed(lambda: forward(graph, model, points)) for _ in range(2)) / _ROWS
+
+    waiting, tiles, regions, done, held = [(plane.bounds, 0)], [], 0, 0.0, 0
+    while waiting:
+        bounds, depth = waiting.pop()
+        part = plane.window(*bounds) if depth else plane
+        try:
+            left = Limits(limits.regions - regions, limits.bytes - held)
+            tile = run_window(graph, model, part, left, row_seconds=row_seconds if depth < _DEEPEST else None)
+        except (TooLarge, Degenerate) as error:
+            if depth >= (_DEEPEST // 2 if isinstance(error, Degenerate) else _DEEPEST):
+                advice = (
+                    "float64 does not resolve it: use a smaller window, with its origin inside."
+                    if isinstance(error, Degenerate)
+                    else f"Raise max_bytes (now {limits.bytes:,}) or use a smaller window."
+                )
+                why = str(error) or "too little memory"
+                raise MasoError(f"partition: no certified complex in the window {bounds} ({why}). {advice}") from error
+            waiting += [(b, depth + 1) for b in _ninths(bounds)]
+            continue
+        tiles.append(tile)
+        regions += tile.cells.count()
+        held += tile.values.nbytes + 12 * tile.cells.x.nbytes
+        done += part.area / plane.area
+        if waiting and len(tiles) == 1 and regions > 2 * limits.regions * done:
+            refuse_early()
+        if progress:
+            end = "\n" if not waiting else ""
+            print(
+                f"\r{done:6.1%} of the window, {len(tiles)} tiles, {regions:,} regions",
+                end=end,
+                file=sys.stderr,
+                flush=True,
+            )
+    return tiles
+
+
+def _ninths(bounds: Bounds) -> list[Bounds]:
+    """Nine tiles; the cuts are at no simple fraction, where networks may have corners of their own."""
+    s0, s1, t0, t1 = bounds
+    s = [s0, s0 + 0.3307 * (s1 - s0), s0 + 0.6661 * (s1 - s0), s1]
+    t = [t0, t0 + 0.3313 * (t1 - t0), t0 + 0.6679 * (t1 - t0), t1]
+    return [(*along, *up) for up in pairwise(t) for along in pairwise(s)]
+
+
+def _timed(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def stitch(tiles: list[Tile], plane: Plane) -> Tile:
+    """One tile from those that cover the window.
+
+    Raises:
+        Degenerate: the regions on the two sides of a border do not fit.
+    """
+    if len(tiles) == 1:
+        return tiles[0]
+    cells = Complex(plane.bounds)
+    first = np.cumsum([0] + [len(t.cells.x) for t in tiles])
+    cells.x = np.concatenate([t.cells.x for t in tiles])
+    cells.snapped = np.concatenate([t.cells.snapped for t in tiles])
+    values = np.concatenate([t.values for t in tiles])
+    start = np.concatenate([t.cells.start + n for t, n in zip(tiles, first, strict=False)])
+    end = np.concatenate([t.cells.end + n for t, n in zip(tiles, first, strict=False)])
+    left, right = (np.concatenate([getattr(t.cells, side) for t in tiles]) for side in ("left", "right"))
+    border = np.flatnonzero(right == OUTSIDE)
+    same, kept = np.arange(len(cells.x)), right != OUTSIDE
+    added: list[tuple[Array, Array, Array, Array]] = []
+    for axis, (low, high) in enumerate((plane.bounds[:2], plane.bounds[2:])):
+        across, along = cells.x[:, axis], cells.x[:, 1 - axis]
+        level = border[across[start[border]] == across[end[border]]]
+        for line in np.unique(across[start[level]]):
+            on = level[across[start[level]] == line]
+            if line in (low, high):
+                kept[on] = True
+                continue
+            added.append(_join(on, start, end, left, along, same, upward=axis == 0))
+    old = (start[kept], end[kept], left[kept], right[kept])
+    start, end, cells.left, cells.right = (np.concatenate(columns) for columns in zip(old, *added, strict=True))
+    cells.start, cells.end = same[start], same[end]
+    s0, s1, t0, t1 = plane.bounds
+    s, t = cells.x.T
+    cells.corner = ((s == s0) | (s == s1)) & ((t == t0) | (t == t1))
+    vertices = cells.rekey(cells.regions()[0])
+    return Tile(cells, cells.faces(plane.area), values[vertices], sum(t.affine_seconds for t in tiles))
+
+
+def _join(
+    on: Array, start: Array, end: Array, left: Array, along: Array, same: Array, *, upward: bool
+) -> tuple[Array, Array, Array, Array]:
+    """Edges along one line between tiles: (start, end, left, right) with the regions of both sides.
+
+    Args:
+        on: border edges on the line, of tiles on either side.
+        same: vertices that are one; filled in.
+        upward: edges that go up have their tile on the low side of the line (else on the high side).
+    """
+    vertex = np.unique(np.concatenate([start[on], end[on]]))
+    vertex = vertex[np.argsort(along[vertex], kind="stable")]
+    place = along[vertex]
+    tolerance = 1e-11 * max(place[-1] - place[0], np.abs(place).max())
+    group = np.cumsum(np.concatenate([[True], np.diff(place) > tolerance])) - 1
+    representative = vertex[np.searchsorted(group, np.arange(group[-1] + 1))]
+    same[vertex] = representative[group]
+    number = np.zeros(len(same), np.int64)
+    number[vertex] = group
+    low_key = np.full(group[-1], OUTSIDE)
+    high_key = np.full(group[-1], OUTSIDE)
+    a, b = number[start[on]], number[end[on]]
+    for key, edges in ((low_key, (b > a) == upward), (high_key, (b > a) != upward)):
+        i, j = np.minimum(a, b)[edges], np.maximum(a, b)[edges]
+        count = j - i
+        row = np.repeat(np.arange(len(i)), count)
+        key[i[row] + np.arange(len(row)) - np.repeat(np.cumsum(count) - count, count)] = left[on][edges][row]
+    interval = np.flatnonzero((low_key != OUTSIDE) | (high_key != OUTSIDE))
+    low_key, high_key = low_key[interval], high_key[interval]
+    if (low_key == OUTSIDE).any() or (high_key == OUTSIDE).any():
+        raise Degenerate("the borders of two tiles do not fit")
+    a, b = representative[interval], representative[interval + 1]
+    return (a, b, low_key, high_key) if upward else (a, b, high_key, low_key)

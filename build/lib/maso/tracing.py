@@ -1,0 +1,359 @@
+"""Tracing: a `torch.nn.Module` becomes a `Graph`, checked operator by operator against the table in `maso.operators`.
+
+The graph is kept with the model (weakly), so the second call costs nothing.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import warnings
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from maso import operators
+from maso.errors import MasoError, NotPiecewiseAffine
+from maso.graph import BATCH, Graph, Node, ancestors, nodes_in
+
+_TRACED = 127  # samples in the example that is exported: a number that no layer has by accident
+_SIZED = {"view", "reshape", "_unsafe_view", "expand", "zeros", "ones", "full"}
+_MOVERS = {"permute", "transpose", "movedim", "swapaxes", "stack", "select", "slice", "unbind", "clone", "contiguous"}
+
+_graphs: weakref.WeakKeyDictionary[nn.Module, dict[Any, Graph]] = weakref.WeakKeyDictionary()
+
+
+def trace(model: nn.Module, example: Tensor) -> Graph:
+    """The graph of a network, traced once per structure, training flags, input shape, dtype and device.
+
+    Args:
+        model: any module of one tensor argument that `torch.export` can trace into operators of the table.
+        example: (N, *input_shape); only its shape, dtype and device matter.
+
+    Raises:
+        NotPiecewiseAffine: an operator that is not piecewise affine or not in the table, named with its module path
+            and source line.
+        MasoError: a model or input that does not fit.
+
+    Example:
+        >>> net = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
+        >>> [node.op for node in trace(net, torch.zeros(1, 2)).nodes]
+        ['linear', 'relu', 'linear']
+    """
+    if not isinstance(model, nn.Module):
+        raise MasoError(f"trace: expected a torch.nn.Module, got {type(model).__name__}.")
+    check_input(model, example)
+    key = (
+        tuple(example.shape[1:]),
+        example.dtype,
+        example.device,
+        tuple((name, type(m), m.training, m.extra_repr()) for name, m in model.named_modules()),
+        tuple((name, p.shape) for name, p in model.named_parameters(remove_duplicate=False)),
+    )
+    graphs = _graphs.setdefault(model, {})
+    if key not in graphs:
+        graphs[key] = _build(model, example)
+    return graphs[key]
+
+
+def check_input(model: nn.Module, x: Tensor) -> None:
+    """Refuse an input that no reading can use: no batch axis, an integer or other dtype, another device, NaN."""
+    if not isinstance(x, Tensor):
+        raise MasoError(f"x is a {type(x).__name__}; expected a torch.Tensor of shape (N, *input_shape).")
+    if x.ndim < 2 or len(x) == 0:
+        raise MasoError(
+            f"x has shape {tuple(x.shape)}; expected (N, *input_shape) with N ≥ 1: use x[None] for one sample."
+        )
+    if not x.is_floating_point():
+        raise MasoError(f"x is {x.dtype}; expected floating point: use x.double().")
+    first = next((p for p in model.parameters() if p.is_floating_point()), None)
+    if first is not None and first.device != x.device:
+        raise MasoError(f"the model is on {first.device} and x on {x.device}: use x.to({str(first.device)!r}).")
+    if first is not None and first.dtype != x.dtype:
+        raise MasoError(f"the model is {first.dtype} and x {x.dtype}: use model.double() and x.double().")
+    if not x.isfinite().all():
+        raise MasoError("x holds NaN or infinity; every entry must be finite.")
+
+
+def _export(model: nn.Module, example: Tensor, *, decompose: bool) -> torch.export.ExportedProgram:
+    samples = torch.empty((_TRACED, *example.shape[1:]), dtype=example.dtype, device=example.device)  # never read
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            program = torch.export.export(model, (samples,), dynamic_shapes=({0: torch.export.Dim.AUTO},), strict=False)
+            return program.run_decompositions(dict(operators.COMPOSITES)) if decompose else program
+        except NotImplementedError as error:
+            raise NotPiecewiseAffine(f"{type(model).__name__}: {error}.") from error
+        except Exception as error:
+            first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+            control_flow = (
+                "data-dependent" in str(error).lower() or "guardondatadependent" in type(error).__name__.lower()
+            )
+            if control_flow:
+                raise NotPiecewiseAffine(
+                    f"{type(model).__name__}: its control flow depends on the data ({first}): rewrite it with "
+                    "torch.where on a sign, or analyse its branches one by one."
+                ) from error
+            if _runs(model, torch.zeros_like(samples[:2])):
+                raise MasoError(
+                    f"{type(model).__name__} cannot be traced by torch.export: {first}. "
+                    "Pass a plain module whose forward takes one tensor, not a compiled or scripted one."
+                ) from error
+            raise MasoError(
+                f"{type(model).__name__} does not accept an input of shape "
+                f"(N, {', '.join(map(str, example.shape[1:]))}): {first}"
+            ) from error
+
+
+def _runs(model: nn.Module, x: Tensor) -> bool:
+    try:
+        with torch.no_grad():
+            model(x)
+    except Exception:
+        return False
+    return True
+
+
+def _op_name(fx: Any) -> str:
+    """The operator's name in the table; an in-place one has the name of the plain one."""
+    name = _raw_name(fx)
+    return name[:-1] if _in_place(fx) else name
+
+
+def _raw_name(fx: Any) -> str:
+    target = fx.target
+    return target.split(".")[0] if isinstance(target, str) else getattr(target, "__name__", str(target)).split(".")[0]
+
+
+def _in_place(fx: Any) -> bool:
+    name = _raw_name(fx)
+    return fx.op == "call_function" and name.endswith("_") and not name.startswith("_")
+
+
+def _build(model: nn.Module, example: Tensor) -> Graph:
+    program = _export(model, example, decompose=False)
+    if any(fx.target in operators.COMPOSITES for fx in program.graph.nodes) or not _settle_in_place(program.graph):
+        program = _export(model, example, decompose=True)
+    return _Builder(type(model).__name__, program).graph()
+
+
+def _settle_in_place(graph: torch.fx.Graph) -> bool:
+    """Whether every in-place operator overwrites a fresh tensor that nothing else reads: then it is a plain one."""
+    views = {"view", "reshape", "flatten", "permute", "transpose", "slice", "select", "squeeze", "unsqueeze", "getitem"}
+    views |= {"expand", "detach", "alias", "split", "chunk", "unbind", "dropout", "contiguous", "to", "narrow"}
+    for fx in graph.nodes:
+        if _in_place(fx):
+            target = fx.args[0]
+            if target.op == "placeholder" or len(target.users) > 1 or _op_name(target) in views:
+                return False
+    return True
+
+
+class _Builder:
+    """Turns an exported program into nodes, checking each operator against the table."""
+
+    def __init__(self, model: str, program: torch.export.ExportedProgram) -> None:
+        self.model, self.program = model, program
+        self.made: dict[torch.fx.Node, Any] = {}
+        self.bindings: dict[Node, str | Tensor] = {}
+
+    def graph(self) -> Graph:
+        signature, fx_nodes = self.program.graph_signature, list(self.program.graph.nodes)
+        names = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
+        lifted = signature.inputs_to_lifted_tensor_constants
+        if len(signature.user_inputs) != 1 or len(signature.user_outputs) != 1:
+            raise MasoError(
+                f"{self.model} takes {len(signature.user_inputs)} inputs and returns {len(signature.user_outputs)} "
+                "outputs; expected one tensor in, one tensor out: wrap it in a module that returns the tensor you mean."
+            )
+        returned = next(fx for fx in fx_nodes if fx.op == "output").args[0][0]
+        needed = ancestors([returned], lambda fx: fx.all_input_nodes)
+        self.refuse_known([fx for fx in fx_nodes if fx in needed], set(signature.user_inputs))
+        nodes: list[Node] = []
+        for fx in fx_nodes:
+            if fx.op == "placeholder":
+                node = Node(fx.name, "parameter", "parameter", _nothing)
+                if fx.name in names:
+                    self.bindings[node] = names[fx.name]
+                elif fx.name in lifted:
+                    self.bindings[node] = self.program.constants[lifted[fx.name]]
+                else:
+                    node.kind = node.op = "input"
+                    like = fx.meta["val"]
+                    self.batch, node.shape = like.shape[0], tuple(like.shape[1:])
+                    node.dtype, node.device = like.dtype, like.device
+                    inputs = node
+                self.made[fx] = node
+            elif fx.op == "call_function" and fx in needed:
+                self.made[fx] = made = self.convert(fx)
+                if isinstance(made, Node) and made.name == fx.name:
+                    nodes.append(made)
+        output = self.made[returned]
+        if not isinstance(output, Node) or not output.dynamic:
+            raise MasoError(f"{self.model}: its output does not depend on its input.")
+        keep = {output}
+        for node in reversed(nodes):
+            if node in keep:
+                keep |= set(node.operands)
+        return Graph(
+            [n for n in nodes if n in keep], inputs, output, {n: v for n, v in self.bindings.items() if n in keep}
+        )
+
+    def refuse_known(self, fx_nodes: list[torch.fx.Node], inputs: set[str]) -> None:
+        """Name an operator that is known not to be piecewise affine, rather than a permutation that leads to it."""
+        dynamic: set[torch.fx.Node] = set()
+        for fx in fx_nodes:
+            if fx.name in inputs or not dynamic.isdisjoint(fx.all_input_nodes):
+                dynamic.add(fx)
+                if (op := _op_name(fx)) in operators.ADVICE:
+                    node = Node(fx.name, op, "affine", _nothing)
+                    _locate(node, fx)
+                    self.refuse(node, operators.ADVICE[op])
+
+    def arg(self, a: Any) -> Any:
+        if isinstance(a, torch.fx.Node):
+            return self.made[a]
+        return type(a)(map(self.arg, a)) if isinstance(a, (list, tuple)) else a
+
+    def convert(self, fx: torch.fx.Node) -> Any:
+        op, value = _op_name(fx), fx.meta.get("val", torch.empty(0))
+        args, kwargs = self.arg(tuple(fx.args)), {k: self.arg(v) for k, v in fx.kwargs.items()}
+        if op == "sym_size":
+            return BATCH
+        if op == "getitem" and isinstance(args[0], Node):
+            source, which = args
+            if source.kind == "selection":
+                if which != 0:
+                    self.refuse(source, "the index of the largest entry is used as a number: not continuous")
+                return source
+            op, args, kwargs = source.op, source.args, source.kwargs
+            call: Callable = lambda *a, **k: source.call(*a, **k)[which]  # noqa: E731
+        else:
+            call = _plain(fx)
+        if op in _SIZED:  # len(x) is a plain number in the exported program
+            args = tuple([BATCH, *a[1:]] if isinstance(a, list) and a[:1] == [_TRACED] else a for a in args)
+        node = Node(fx.name, op, "constant", call, args, kwargs)
+        if isinstance(value, torch.SymInt) and not any(n.dynamic for n in node.operands):
+            return node
+        _locate(node, fx)
+        if op != "where" and any(n.kind == "comparison" for n in node.operands):
+            self.refuse(node, "it uses the result of a comparison as a number: not continuous")
+        if op in operators.SHAPED_LIKE and node.operands:
+            node.args, node.kwargs = (
+                ((BATCH, *map(int, value.shape[1:])),),
+                {"dtype": value.dtype, "device": value.device},
+            )
+            node.call = operators.SHAPED_LIKE[op]
+            return node
+        if not any(n.dynamic for n in node.operands):
+            return node
+        if op in operators.COMPARISONS:
+            node.kind = "comparison"
+            return node
+        if op == "where":
+            self.where(node)
+        elif op in operators.GATES:
+            node.kind = "gate"
+            named = list(inspect.signature(operators.GATES[op]).parameters)[1:]
+            node.args, node.kwargs = args, {k: v for k, v in kwargs.items() if k in named}
+        elif op in operators.SELECTIONS:
+            node.kind = "selection"
+        elif op in operators.AFFINE:
+            node.kind = "affine"
+        else:
+            self.refuse(node, "it is not in the table of operators (maso/operators.py)")
+        self.check(node, fx)
+        return node
+
+    def where(self, node: Node) -> None:
+        condition, above, below = node.args
+        node.kind = "gate"
+        if not (isinstance(condition, Node) and condition.kind == "comparison" and not _dynamic(condition.args[1])):
+            self.refuse(node, "only `where` on the sign of a value minus a constant is a gate")
+        if not operators.COMPARISONS[condition.op]:
+            above, below = below, above
+        source = condition.args[0]
+        for branch in (above, below):
+            if not _follows(branch, source):
+                self.refuse(
+                    node, "its branches must be a·z + c in the very value z that is compared: otherwise it jumps"
+                )
+        node.args = (source, condition.args[1], above, below)
+
+    def check(self, node: Node, fx: torch.fx.Node) -> None:
+        """What makes an operator of the table not piecewise affine, or samples mix, in this call."""
+        dynamic = [n for n in node.operands if n.dynamic]
+        divides = node.op == "div" and node.args[0] is not dynamic[0]
+        if node.op in operators.PRODUCTS and (len(dynamic) > 1 or divides):
+            self.refuse(node, "it multiplies or divides by a value that depends on the input")
+        if node.op == "div" and "rounding_mode" in node.kwargs:
+            self.refuse(node, "it rounds: not continuous")
+        if node.op == "batch_norm" and node.args[5]:
+            self.refuse(node, operators.ADVICE["_native_batch_norm_legit_functional"])
+        if node.op in ("dropout", "feature_dropout") and node.args[2]:
+            self.refuse(node, operators.ADVICE["native_dropout"])
+        if node.op == "pad" and len(node.args) > 2 and node.args[2] not in ("constant", "reflect", "replicate"):
+            self.refuse(node, f"padding mode {node.args[2]!r} is not in the table")
+        value = fx.meta["val"]
+        first = value[0] if isinstance(value, (list, tuple)) else value
+        if node.op in ("to", "_to_copy") and first.dtype != node.operands[0].dtype:
+            self.refuse(node, f"it rounds to {first.dtype}: keep one floating-point type throughout")
+        axes = [i for i, size in enumerate(first.shape) if str(size) == str(self.batch) or (i == 0 and size == _TRACED)]
+        if len(axes) != 1 or (axes[0] and node.op not in _MOVERS):
+            self.refuse(
+                node, f"its result has shape {tuple(first.shape)}, without the samples on axis 0: samples must not mix"
+            )
+        node.axis, node.dtype, node.device = axes[0], first.dtype, first.device
+        node.shape = tuple(int(size) for i, size in enumerate(first.shape) if i != node.axis)
+        if node.kind != "affine":
+            if node.kind == "gate" and len(dynamic) > 1 and node.op != "where":
+                self.refuse(node, "its bounds depend on the input: use torch.minimum and torch.maximum")
+            try:
+                if node.kind == "selection":
+                    _ = node.selection
+                elif not node.operands[1:]:
+                    node.gate({})
+            except ValueError as error:
+                self.refuse(node, str(error))
+            if any(n.axis for n in dynamic):
+                self.refuse(node, "it acts on a tensor whose samples are not on axis 0: permute after it, not before")
+
+    def refuse(self, node: Node, why: str) -> None:
+        where = f"module {node.path!r}" if node.path else "the network itself"
+        line = f" [{node.line}]" if node.line else ""
+        raise NotPiecewiseAffine(f"{self.model}: operator {node.op!r} in {where}: {why}.{line}")
+
+
+def _locate(node: Node, fx: torch.fx.Node) -> None:
+    """The module path and source line of a node."""
+    stack = list((fx.meta.get("nn_module_stack") or {}).values())
+    path, owner = (stack[-1][0], str(stack[-1][1])) if stack else ("", "")
+    path = re.sub(r"^L__self__\.?", "", path)
+    leaf = owner.startswith("torch.nn.modules.") and ".container." not in owner
+    node.path = path if leaf and path else f"{path}.{node.op}".lstrip(".")
+    node.line = " ".join((fx.meta.get("stack_trace") or "").strip().split("\n")[-2:]).strip()
+
+
+def _nothing() -> None:
+    """Parameters and inputs are not called."""
+
+
+def _plain(fx: torch.fx.Node) -> Callable:
+    """The operator of a node; an in-place one becomes the plain one of the same name."""
+    return getattr(torch.ops.aten, _op_name(fx)) if _in_place(fx) else fx.target  # type: ignore[return-value]
+
+
+def _dynamic(value: Any) -> bool:
+    return any(n.dynamic for n in nodes_in([value]))
+
+
+def _follows(branch: Any, source: Node) -> bool:
+    """Whether a branch of `where` is an elementwise affine function of the source alone."""
+    if branch is source or not _dynamic(branch):
+        return True
+    if not isinstance(branch, Node) or branch.op not in operators.ELEMENTWISE or branch.kind != "affine":
+        return False
+    return all(_follows(n, source) for n in branch.operands)

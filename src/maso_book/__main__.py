@@ -1,0 +1,320 @@
+"""`python -m maso`: run chapters, say what is recorded and fresh, verify the records, build the book.
+
+Exit codes: 0 done, 1 something failed (it is named), 2 wrong usage, 3 the time budget is used up before all is run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+import maso_book.tree
+from maso.errors import MasoError
+from maso_book import records, registry, results, runner
+from maso_book.differences import differences
+from maso_book.experiment import Experiment
+from maso_book.parameters import PARAMETERS, PROFILES, check_device, check_profile
+from maso_book.records import Record
+
+OUT_OF_TIME = 3
+LONGEST_CHECK = 120.0  # `verify` re-runs no cell that took longer, in seconds
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        return options.command(options)
+    except MasoError as error:
+        print(f"maso: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("maso: interrupted; what is recorded stays, and the same command resumes.", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="maso", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    commands = parser.add_subparsers(required=True, metavar="{run,status,verify,book}")
+
+    run = commands.add_parser("run", help="run chapters, or with --profile full only their experiments")
+    run.add_argument(
+        "chapters", nargs="*", metavar="CHAPTER", help="01, 01-maso-proof-checks, …; all where none is named"
+    )
+    run.add_argument("--profile", default="paper", help="quick, paper (the default) or full")
+    run.add_argument("-p", dest="parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
+                     help="a parameter of the notebook: dataset, seeds, device, recompute")  # fmt: skip
+    run.add_argument(
+        "--budget",
+        type=_seconds,
+        help="with --profile full: stop after this time, between cells or between epochs of a training: 9m",
+    )
+    run.add_argument("--record", metavar="EXPERIMENT/HASH", help="with --profile full: only this cell")
+    run.set_defaults(command=_run)
+
+    status = commands.add_parser("status", help="which records exist, which chapters are fresh")
+    status.set_defaults(command=_status)
+
+    verify = commands.add_parser("verify", help="re-hash all records, re-run one small cell of each experiment")
+    verify.set_defaults(command=_verify)
+
+    book = commands.add_parser("book", help="run the chapters that are not fresh and build the site")
+    book.set_defaults(command=_book)
+    return parser
+
+
+def _seconds(text: str) -> float:
+    """`9m`, `90s`, `2h` or plain seconds."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text)
+    if not match:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a time such as 90s, 9m or 2h")
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
+
+
+# run ----------------------------------------------------------------------------------------------------------------
+
+
+def _run(options: argparse.Namespace) -> int:
+    check_profile(options.profile)
+    parameters = {name: yaml.safe_load(value) for name, value in options.parameters}
+    if "profile" in parameters:
+        raise MasoError("The profile is chosen with --profile.")
+    if options.profile == "full":
+        return _run_experiments(options, parameters)
+    if options.budget is not None or options.record is not None:
+        raise MasoError("--budget and --record belong to --profile full.")
+    names = options.chapters or [chapter.number for chapter in runner.chapters()]
+    parameters["profile"] = options.profile
+    wanted = [runner.chapter(name) for name in names]
+    for chapter in wanted:
+        runner.check(chapter, parameters)  # before anything is run
+    failed = []
+    for chapter in wanted:
+        print(f"{chapter.name}: running, profile {options.profile}", flush=True)
+        try:
+            print(f"{chapter.name}: done, {_relative(runner.run(chapter, parameters))}", flush=True)
+        except MasoError as error:
+            failed.append(chapter.number)
+            print(f"maso: {error}", file=sys.stderr)
+    return _report(failed)
+
+
+def _run_experiments(options: argparse.Namespace, parameters: dict[str, Any]) -> int:
+    allowed = [name for name in PARAMETERS if name != "profile"]
+    unknown = sorted(set(parameters) - set(allowed))
+    if unknown:
+        raise MasoError(f"There is no parameter {', '.join(unknown)}. Parameters: {', '.join(allowed)}.")
+    device = check_device(parameters.get("device"))
+    dataset, seeds = parameters.get("dataset"), parameters.get("seeds")
+    chosen = _experiments_of(options.chapters)
+    grid = results.grid_of(device)
+    have = [e for e in chosen if any(hasattr(config, "dataset") for config in e.grid(grid))]
+    if dataset is not None and not have:
+        raise MasoError(f"None of {', '.join(e.name for e in chosen)} has a data set to choose.")
+    wanted = [(e, results.cells(e, grid, dataset=dataset if e in have else None, seeds=seeds)) for e in chosen]
+    if options.record is not None:
+        wanted = [(e, [c for c in cells if _name(e, c) == options.record]) for e, cells in wanted]
+        if not any(cells for _, cells in wanted):
+            raise MasoError(f"No cell of the grid has the name {options.record!r}: expected EXPERIMENT/HASH.")
+    deadline = None if options.budget is None else time.monotonic() + options.budget
+    failed, left = [], 0
+    for experiment, cells in wanted:
+        try:
+            done, skipped = results.run_missing(
+                experiment, cells, device=device, recompute=bool(parameters.get("recompute")), deadline=deadline
+            )
+        except MasoError as error:
+            print(f"maso: {experiment.name}: {error}", file=sys.stderr)
+            failed.append(experiment.name)
+        except Exception:  # the other experiments go on
+            traceback.print_exc()
+            failed.append(experiment.name)
+        else:
+            left += skipped
+            print(f"{experiment.name}: {len(done)} of {len(cells)} cells recorded", flush=True)
+    if failed:
+        return _report(failed)
+    if left:
+        print(f"The time budget is used up with {left} cells left. The same command goes on from here.")
+        return OUT_OF_TIME
+    return 0
+
+
+def _experiments_of(chapters: Sequence[str]) -> list[Experiment]:
+    """The experiments of these chapters, which need no notebook yet; all where none is named."""
+    known = registry.registry().values()
+    if not chapters:
+        return list(known)
+    numbers = {experiment.chapter for experiment in known}
+    wanted = [name if name in numbers else runner.chapter(name).number for name in chapters]
+    return [experiment for experiment in known if experiment.chapter in wanted]
+
+
+def _name(experiment: Experiment, config: Any) -> str:
+    return f"{experiment.name}/{records.content_hash(experiment.name, config)}"
+
+
+def _report(failed: Sequence[str]) -> int:
+    if failed:
+        print(f"maso: failed: {', '.join(failed)}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _relative(path: Path) -> Path:
+    root = maso_book.tree.root()
+    return path.relative_to(root) if path.is_relative_to(root) else path
+
+
+# status and verify --------------------------------------------------------------------------------------------------
+
+
+def _status(options: argparse.Namespace) -> int:
+    folder = records.results_folder()
+    for chapter in runner.chapters():
+        print(f"{chapter.name}: {'fresh' if runner.is_fresh(chapter) else 'to be run'}")
+    for experiment in registry.registry().values():
+        present = {path.stem for path in (folder / experiment.name).glob("*.json")}
+        counts = []
+        in_grid: set[str] = set()
+        for profile in ("paper", "full"):
+            asked = {records.content_hash(experiment.name, c) for c in results.cells(experiment, profile)}
+            in_grid |= asked
+            counts.append(f"{profile} {len(asked & present)} of {len(asked)}")
+        notes, older = [], 0
+        for name in sorted(present):
+            try:
+                record = records.load(folder / experiment.name / f"{name}.json")
+                older += record.provenance.get("code") != experiment.code(record.config)
+            except MasoError as error:
+                notes.append(str(error))
+        if older:
+            notes.insert(0, f"{older} made by older code")
+        if present - in_grid:
+            notes.insert(0, f"{len(present - in_grid)} outside the grid")
+        print(f"{experiment.name}: recorded: {', '.join(counts)}" + "".join(f"\n    {note}" for note in notes))
+    return 0
+
+
+def _verify(options: argparse.Namespace) -> int:
+    problems = records.verify()
+    for problem in problems:
+        print(f"maso: {problem}", file=sys.stderr)
+    wrong = [] if not problems else [f"{len(problems)} files"]
+    for experiment in registry.registry().values():
+        found = _verify_cell(experiment)
+        if found is None:
+            continue
+        for line in found:
+            print(f"    {line}", file=sys.stderr)
+        if found:
+            wrong.append(experiment.name)
+    return _report(wrong)
+
+
+def _verify_cell(experiment: Experiment) -> list[str] | None:
+    """Differences between the quickest recorded cell and a run of it here; None where nothing could be run."""
+    grid = [c for profile in PROFILES for c in results.cells(experiment, profile)]
+    recorded = []
+    for path, config in {results.path_of(experiment, config): config for config in grid}.items():
+        if path.exists():
+            with contextlib.suppress(MasoError):  # already reported
+                recorded.append((records.load(path), config))
+    if not recorded:
+        print(f"{experiment.name}: nothing recorded")
+        return None
+    here = [(r, c) for r, c in recorded if r.provenance["device"] == "cpu" or torch.cuda.is_available()]
+    if not here:
+        print(f"{experiment.name}: not re-run: this machine has no CUDA device, on which it was recorded")
+        return None
+    record, config = min(here, key=lambda pair: _cost(experiment, *pair))
+    seconds = _cost(experiment, record, config)
+    if seconds > LONGEST_CHECK:
+        print(f"{experiment.name}: not re-run: its quickest cell takes {seconds:.0f} s")
+        return None
+    try:
+        again = results.compute(experiment, config, device=record.provenance["device"])
+    except MasoError as error:
+        print(f"{experiment.name}: not re-run: {error}")
+        return None
+    if again.provenance.get("networks") != record.provenance.get("networks"):
+        print(
+            f"{experiment.name}: {record.hash} not compared: its networks, trained on this machine, have other weights"
+        )
+        return None
+    found = differences(record, again)
+    print(f"{experiment.name}: {record.hash} re-run, {f'{len(found)} values differ' if found else 'the same'}")
+    return found
+
+
+def _cost(experiment: Experiment, record: Record, config: Any) -> float:
+    """Seconds that a re-run takes, the training of networks that are not here included."""
+    from maso_book import trained
+
+    seconds = record.provenance["seconds"]
+    if experiment.recipes is not None:
+        with torch.device(record.provenance["device"]):
+            if not all(trained.is_ready(recipe) for recipe in experiment.recipes(config)):
+                seconds += record.provenance["training_seconds"]
+    return seconds
+
+
+# book ---------------------------------------------------------------------------------------------------------------
+
+
+def _book(options: argparse.Namespace) -> int:
+    import maso_book.site
+
+    root = maso_book.tree.root()
+    stale = [chapter for chapter in runner.chapters() if not runner.is_fresh(chapter)]
+    if stale:
+        print(f"Running {', '.join(chapter.name for chapter in stale)}", flush=True)
+        snakemake = [sys.executable, "-m", "snakemake", "chapters", "--cores", str(os.cpu_count() or 1)]
+        how = "--keep-going --nolock --rerun-incomplete --rerun-triggers mtime --quiet rules host reason"
+        subprocess.run([*snakemake, *how.split()], cwd=root, stdin=subprocess.DEVNULL, check=False)
+    failed = [chapter.number for chapter in runner.chapters() if not runner.is_fresh(chapter)]
+    index, built = (
+        root / "_build" / "html" / "index.html",
+        root / "_build" / "state" / f"site-{_site_digest(root)}.done",
+    )
+    if not (index.is_file() and built.is_file()):
+        print("Building the site", flush=True)
+        for old in built.parent.glob("site-*.done"):
+            old.unlink()
+        shutil.rmtree(root / "_build" / "html", ignore_errors=True)  # pages of chapters that are no more
+        maso_book.site.write_generated(root)
+        how = "build book -W -n --keep-going --all -q"
+        jupyter_book = [str(Path(sys.executable).with_name("jupyter-book")), *how.split()]
+        if subprocess.run(jupyter_book, cwd=root, stdin=subprocess.DEVNULL, check=False).returncode:
+            print("maso: the site was not built; jupyter-book says why above.", file=sys.stderr)
+            return _report([*failed, "the site"])
+        records.write(built, b"")
+    print(f"The book is built. Open {index.as_uri()}")
+    return _report(failed)
+
+
+def _site_digest(root: Path) -> str:
+    """Digest of all that the site is built from, the chapters with their outputs included."""
+    folders = [root / "book", root / "notebooks", root / "results", maso_book.tree.PACKAGE]
+    derived = {"generated", "__pycache__", "_build"}
+    files = [root / name for name in ("_config.yml", "README.md", "CITATION.cff") if (root / name).is_file()]
+    for folder in folders:
+        found = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.suffix != ".tmp")
+        files += [path for path in found if not derived & set(path.relative_to(folder).parts)]
+    return maso_book.tree.digest(part for path in files for part in (path.name.encode(), path.read_bytes()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

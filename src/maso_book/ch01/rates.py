@@ -1,0 +1,189 @@
+"""Two MASOs that approximate any continuous function: a constructive proof, run.
+
+Cut the box [−1, 1]^D into cubes of side h and every cube into D! simplices, one per order of the coordinates (Kuhn's
+triangulation), and interpolate the target f linearly on each simplex.  The interpolant f_I is continuous and piecewise
+affine but not convex.  Add c φ with
+
+    φ(x) = Σ_i Σ_m |x_i + 1 − m h| + Σ_{i<j} Σ_m |x_i − x_j − m h|,
+
+convex, affine on every simplex, and bent by 2 or more across every facet between two of them.  For c ≥ max ‖∇f_I‖ both
+g = f_I + c φ and c φ are convex, hence max-affine, with one piece per simplex: the first MASO has the two outputs
+(g, c φ), the second is the affine map g − c φ = f_I.  As h → 0, f_I → f uniformly for every continuous f.
+
+The number of pieces is R = D! (2/h)^D.  The error is O(h²) = O(R^(−2/D)) where f has bounded second derivatives, and
+O(h^α) = O(R^(−α/D)) where f is only Hölder continuous with exponent α.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.spatial import cKDTree
+from torch import Tensor
+
+from maso.spline import MASO
+from maso_book.records import Record
+from maso_book.statistics import interval
+
+Function = Callable[[np.ndarray], np.ndarray]
+TWO, ONE = "two MASOs", "one MASO, tangent planes"
+"""The methods: the construction above, and for comparison tangent planes below a convex target."""
+
+TARGETS: dict[str, tuple[Function, float]] = {
+    "smooth convex": (lambda x: np.exp(x).sum(1), 2.0),
+    "smooth non-convex": (lambda x: np.sin(np.pi * x).prod(1), 2.0),
+    "non-smooth": (lambda x: np.sqrt(np.linalg.norm(x, axis=1)), 0.5),
+}
+"""Functions (N, D) → (N,), each with the α of the theory's rate R^(−α/D); the last one has a cusp at 0."""
+
+
+def two_masos(f: Function, cells: int, dimension: int) -> tuple[MASO, Tensor]:
+    """The interpolant of f as a MASO with two outputs, and the weights of the second, affine one.
+
+    Args:
+        f: (N, D) → (N,).
+        cells: cubes along each axis of [−1, 1]^D.
+        dimension: D.
+
+    Returns:
+        The first MASO, K = 2, R = D! cells^D; and the weights (1, −1), (2,).
+    """
+    h = 2 / cells
+    corners = -1 + h * np.array(list(itertools.product(range(cells), repeat=dimension)))  # (cubes, D)
+    lines, diagonals = -1 + h * np.arange(cells + 1), h * np.arange(1 - cells, cells)
+
+    def phi(x: np.ndarray) -> np.ndarray:
+        total = sum(np.abs(x[:, [i]] - lines).sum(1) for i in range(dimension))
+        pairs = itertools.combinations(range(dimension), 2)
+        return sum((np.abs(x[:, [i]] - x[:, [j]] - diagonals).sum(1) for i, j in pairs), total)
+
+    def pieces(values: Function) -> tuple[np.ndarray, np.ndarray]:
+        """Gradient (R, D) and offset (R,) of the interpolant on every simplex."""
+        slopes, offsets = [], []
+        for order in itertools.permutations(range(dimension)):
+            vertex, slope = corners, np.zeros_like(corners)
+            for axis in order:
+                following = vertex + h * np.eye(dimension)[axis]
+                slope[:, axis] = (values(following) - values(vertex)) / h
+                vertex = following
+            slopes.append(slope)
+            offsets.append(values(corners) - (slope * corners).sum(1))
+        return np.concatenate(slopes), np.concatenate(offsets)
+
+    (af, bf), (aphi, bphi) = pieces(f), pieces(phi)
+    c = np.linalg.norm(af, axis=1).max()
+    A = np.stack([af + c * aphi, c * aphi])
+    B = np.stack([bf + c * bphi, c * bphi])
+    return MASO(torch.from_numpy(A), torch.from_numpy(B)), torch.tensor([1.0, -1.0], dtype=torch.float64, device="cpu")
+
+
+def tangents(shift: np.ndarray, pieces: int, rng: np.random.Generator) -> MASO:
+    """One MASO below the smooth convex target: its tangent planes at the centres of a k-means code book.
+
+    Args:
+        shift: (D,): the target is x ↦ f(x − shift).
+        pieces: R.
+        rng: draws the points of [−1, 1]^D that are clustered, 40 for every piece.
+
+    Returns:
+        K = 1, R = `pieces`.
+    """
+    f, _ = TARGETS["smooth convex"]
+    points = rng.uniform(-1, 1, (40 * pieces, len(shift)))
+    sites = points[:pieces].copy()
+    for _ in range(20):
+        nearest = cKDTree(sites).query(points)[1]
+        count = np.bincount(nearest, minlength=pieces)
+        total = np.stack([np.bincount(nearest, points[:, d], pieces) for d in range(len(shift))], 1)
+        sites[count > 0] = (total / np.maximum(count, 1)[:, None])[count > 0]
+    slopes = np.exp(sites - shift)  # the gradient of Σ exp(x_i − shift_i)
+    offsets = f(sites - shift) - (slopes * sites).sum(1)
+    return MASO(torch.from_numpy(slopes[None]), torch.from_numpy(offsets[None]))
+
+
+def errors(f: Function, first: MASO, second: Tensor, points: np.ndarray) -> tuple[float, float]:
+    """Largest and root-mean-square error of `first(x) @ second` at `points` (N, D)."""
+    chunks = np.array_split(points, max(1, len(points) // 500))  # what is evaluated at once stays small
+    values = np.concatenate([(first(torch.from_numpy(chunk)) @ second).numpy() for chunk in chunks])
+    difference = np.abs(values - f(points))
+    return float(difference.max()), math.sqrt(float((difference**2).mean()))
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Cubes along each axis for one and for two inputs, and points at which the error is measured."""
+
+    seed: int
+    cells: tuple[tuple[int, ...], tuple[int, ...]]
+    points: int
+
+
+def run_rates(config: Rates) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Errors of the three targets, shifted at random, and of tangent planes below the convex one."""
+    rng = np.random.default_rng(config.seed)
+    rows = []
+    for dimension, sizes in enumerate(config.cells, 1):
+        shift = rng.uniform(-0.5, 0.5, dimension)
+        points = np.concatenate([shift[None], rng.uniform(-1, 1, (config.points, dimension))])  # the cusp among them
+        for cells, (name, (target, _)) in itertools.product(sizes, TARGETS.items()):
+            f = partial(_shifted, target, shift)
+            m, weights = two_masos(f, cells, dimension)
+            found = {TWO: (m, weights)}
+            if name == "smooth convex":
+                found[ONE] = (tangents(shift, m.R, rng), weights[:1])
+            for method, (first, second) in found.items():
+                largest, rms = errors(f, first, second, points)
+                rows.append(
+                    {
+                        "dimension": dimension,
+                        "target": name,
+                        "method": method,
+                        "pieces": first.R,
+                        "largest": largest,
+                        "rms": rms,
+                    }
+                )
+    return {"errors": rows}, {}
+
+
+def _shifted(f: Function, shift: np.ndarray, x: np.ndarray) -> np.ndarray:
+    return f(x - shift)
+
+
+@dataclass(frozen=True)
+class Slope:
+    """Slope of log(largest error) against log R over all seeds: mean, 95 % interval (Student), and the theory's."""
+
+    dimension: int
+    target: str
+    method: str
+    mean: float
+    low: float
+    high: float
+    theory: float
+    seeds: int
+
+
+def slopes(records: Sequence[Record]) -> list[Slope]:
+    """One least-squares slope per seed; mean and interval over seeds. With one seed the interval is empty (NaN)."""
+    series: dict[tuple[int, str, str], list[float]] = {}
+    for record in records:
+        groups: dict[tuple[int, str, str], list[tuple[float, float]]] = {}
+        for row in record.metrics["errors"]:
+            key = row["dimension"], row["target"], row["method"]
+            groups.setdefault(key, []).append((math.log(row["pieces"]), math.log(row["largest"])))
+        for key, points in groups.items():
+            series.setdefault(key, []).append(statistics.linear_regression(*zip(*points, strict=True)).slope)
+    found = []
+    for (dimension, target, method), values in series.items():
+        over, theory = interval(values), -TARGETS[target][1] / dimension
+        found.append(Slope(dimension, target, method, over.mean, over.low, over.high, theory, len(values)))
+    return found

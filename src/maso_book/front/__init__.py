@@ -1,0 +1,1 @@
+"""The front page: its network and its picture."""

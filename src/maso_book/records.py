@@ -1,0 +1,407 @@
+"""Records: what one run of an experiment found, kept as `results/<experiment>/<hash>.json` (+ `.npz`).
+
+A record's name is the content hash of what was asked for: the first 16 hexadecimal digits of the SHA-256 of the
+canonical JSON of `{"experiment": …, "config": …}`. The JSON file holds `schema`, `experiment`, `config`, `metrics`,
+`provenance` and `arrays` (the SHA-256 of the npz file, null where there is none). Nothing reads pickle.
+
+Files are written under another name, synced and renamed, arrays first and JSON last; a run killed at any moment
+leaves either the whole record or none. `root` is everywhere the folder of all records, by default `results/` of
+the working tree.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import hashlib
+import io
+import json
+import math
+import os
+import platform
+import re
+import resource
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import maso_book.tree
+from maso.errors import MasoError
+
+SCHEMA = 1
+FIELDS = {"schema", "experiment", "config", "metrics", "provenance", "arrays"}
+
+
+@dataclass(frozen=True)
+class Record:
+    """One run: what was asked for (`config`), what was found (`metrics`, `arrays`) and how (`provenance`).
+
+    `path` is the JSON file, None for a live run that was not written.
+    """
+
+    experiment: str
+    config: dict[str, Any]
+    metrics: dict[str, Any]
+    arrays: dict[str, np.ndarray]
+    provenance: dict[str, Any]
+    hash: str
+    path: Path | None = None
+
+
+def results_folder() -> Path:
+    """`results/` of the working tree."""
+    return maso_book.tree.root() / "results"
+
+
+def as_dict(config: Any) -> dict[str, Any]:
+    """A configuration (a dataclass or a mapping) as the plain JSON object that is hashed and stored.
+
+    Raises:
+        MasoError: a value has no exact JSON form.
+
+    Example:
+        >>> as_dict({"seed": 0, "widths": (2, 3)})
+        {'seed': 0, 'widths': [2, 3]}
+    """
+    fields = config if isinstance(config, Mapping) else dataclasses.asdict(config)
+    return plain(dict(fields), "the configuration")
+
+
+def content_hash(experiment: str, config: Any) -> str:
+    """Name of the record of this configuration of this experiment: 16 hexadecimal digits.
+
+    Example:
+        >>> content_hash("01-rates", {"seed": 0})
+        'df5e8bad27fc864e'
+    """
+    canonical = json.dumps(
+        {"experiment": experiment, "config": as_dict(config)}, sort_keys=True, separators=(",", ":"), allow_nan=False
+    )
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def plain(value: Any, what: str) -> Any:
+    """`value` as JSON would give it back (tuples as lists, numpy numbers as Python's).
+
+    Raises:
+        MasoError: it, or something in it, has no exact JSON form; the message calls it `what`.
+    """
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, Mapping):
+        for key in value:
+            if not isinstance(key, str):
+                raise MasoError(f"{what} has the key {key!r}: keys of a record are strings.")
+        return {key: plain(item, f"{what}[{key!r}]") for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item, f"{what}[{number}]") for number, item in enumerate(value)]
+    if isinstance(value, float) and not math.isfinite(value):
+        raise MasoError(f"{what} is {value}: a record holds finite numbers. Store None, or a word that says why.")
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise MasoError(
+        f"{what} is of type {type(value).__name__}, which has no JSON form. Use numbers, strings, lists and dicts; "
+        "numpy arrays go into `arrays`."
+    )
+
+
+# Provenance ---------------------------------------------------------------------------------------------------------
+
+
+@cache
+def git_commit() -> str | None:
+    """Commit of the working tree, with `+dirty` where the package differs from it; None without git."""
+    try:
+        folder = maso_book.tree.root()
+        git = ["git", "-C", str(folder)]
+        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        changed = subprocess.run([*git, "status", "--porcelain", "--", "src"], capture_output=True, text=True).stdout
+    except (MasoError, OSError, subprocess.CalledProcessError):
+        return None
+    return commit + ("+dirty" if changed.strip() else "")
+
+
+@cache
+def device_name(kind: str) -> str:
+    """Name of this machine's processor (`"cpu"`) or graphics card (`"cuda"`)."""
+    if kind == "cuda":
+        return torch.cuda.get_device_name()
+    with contextlib.suppress(OSError):
+        match = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+        if match:
+            return match[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def provenance(
+    *, started: datetime, seconds: float, device: str = "cpu", code: str | None = None, dataset: str | None = None
+) -> dict[str, Any]:
+    """How a run was made, as a record keeps it.
+
+    Args:
+        started: when it began, in UTC.
+        seconds: how long it took.
+        device: `"cpu"` or `"cuda"`.
+        code: digest of the code it used, `maso_book.meaning.digest`.
+        dataset: checksum of the data set, None where there is none.
+    """
+    try:
+        torchvision: str | None = version("torchvision")
+    except PackageNotFoundError:
+        torchvision = None
+    if device == "cuda":
+        peak = torch.cuda.max_memory_allocated() / 2**20
+    else:
+        unit = 1 if sys.platform == "darwin" else 1024
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+    return {
+        "maso": version("maso"),
+        "commit": git_commit(),
+        "code": code,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "torchvision": torchvision,
+        "cuda": torch.version.cuda if device == "cuda" else None,
+        "device": device,
+        "device_name": device_name(device),
+        "start": started.isoformat(timespec="seconds"),
+        "seconds": round(seconds, 3),
+        "peak_memory_mb": round(peak),
+        "dataset": dataset,
+    }
+
+
+# Write --------------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _explained(action: str, path: Path) -> Iterator[None]:
+    """Turn the operating system's errors into ones that say what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            advice = "The disk is full (or a quota is used up): free some space and run the same command again."
+        elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
+            advice = "Make this folder writable, or work in a copy of the repository that is."
+        else:
+            advice = "Nothing was changed; run the same command again once this is put right."
+        raise MasoError(f"Cannot {action} {path}: {error.strerror or error}. {advice}") from error
+
+
+def write_aside(path: Path, data: bytes) -> Path:
+    """Write `data` beside `path`, synced to disk; renaming the file that is returned puts it in place.
+
+    Raises:
+        MasoError: it cannot be written (nothing is left behind).
+    """
+    aside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    with _explained("write", path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with aside.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError:
+            with contextlib.suppress(OSError):
+                aside.unlink(missing_ok=True)
+            raise
+    return aside
+
+
+def write(path: Path, data: bytes) -> None:
+    """Put `data` at `path` atomically: whole or not at all.
+
+    Raises:
+        MasoError: it cannot be written (what was there before stays).
+    """
+    aside = write_aside(path, data)
+    with _explained("write", path):
+        os.replace(aside, path)
+        _sync(path.parent)
+
+
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def check_writable(experiment: str, *, root: Path | None = None) -> None:
+    """Find out before a long run, not after it, that its record could not be written.
+
+    Raises:
+        MasoError: the experiment's folder cannot be written.
+    """
+    probe = (root or results_folder()) / experiment / "probe"
+    write_aside(probe, b"x").unlink()
+
+
+def save(
+    experiment: str,
+    config: Any,
+    metrics: Mapping[str, Any],
+    arrays: Mapping[str, np.ndarray],
+    provenance: Mapping[str, Any],
+    *,
+    root: Path | None = None,
+) -> Record:
+    """Write one record and read it back; an older record of the same configuration is replaced.
+
+    Args:
+        experiment: its name, which is its folder.
+        config: a dataclass or a mapping with a JSON form.
+        metrics: JSON-able numbers and words.
+        arrays: name → array of numbers, booleans or strings.
+        provenance: see `provenance`.
+        root: folder of all records.
+
+    Raises:
+        MasoError: a value cannot be stored, or the file cannot be written. Nothing is half written.
+    """
+    folder = (root or results_folder()) / experiment
+    name = content_hash(experiment, config)
+    path, npz = folder / f"{name}.json", folder / f"{name}.npz"
+    packed = _pack(arrays)
+    content = {
+        "schema": SCHEMA,
+        "experiment": experiment,
+        "config": as_dict(config),
+        "metrics": plain(metrics, "metrics"),
+        "provenance": plain(provenance, "provenance"),
+        "arrays": hashlib.sha256(packed).hexdigest() if packed else None,
+    }
+    text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    asides: dict[Path, Path] = {}
+    try:
+        if packed:
+            asides[npz] = write_aside(npz, packed)
+        asides[path] = write_aside(path, text.encode())
+        with _explained("write", path):
+            path.unlink(missing_ok=True)  # never the old JSON beside the new arrays
+            npz.unlink(missing_ok=True)
+            for target, aside in asides.items():
+                os.replace(aside, target)
+            _sync(folder)
+    finally:
+        for aside in asides.values():
+            aside.unlink(missing_ok=True)
+    return load(path)
+
+
+def _pack(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """The npz file of these arrays (the same bytes for the same arrays); empty where there are none."""
+    for name, array in arrays.items():
+        if not isinstance(array, np.ndarray) or array.dtype.hasobject:
+            kind = getattr(array, "dtype", type(array).__name__)
+            raise MasoError(f"The array {name!r} is of type {kind}: records hold numpy arrays without objects.")
+    if not arrays:
+        return b""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **dict(arrays))  # type: ignore[arg-type]
+    return buffer.getvalue()
+
+
+# Read ---------------------------------------------------------------------------------------------------------------
+
+
+def load(path: Path) -> Record:
+    """Read and check one record.
+
+    Raises:
+        MasoError: it does not exist, is corrupt, is no record, or is another version's or another run's.
+    """
+    advice = "Restore it from git, or delete it and run its chapter again with `--profile full`."
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise MasoError(f"There is no record {path}.") from None
+    except OSError as error:
+        raise MasoError(f"Cannot read the record {path}: {error.strerror}.") from error
+    except ValueError as error:
+        raise MasoError(f"The record {path} is corrupt: it is not JSON ({error}). {advice}") from None
+    if not isinstance(content, dict) or "schema" not in content:
+        raise MasoError(f"{path} is not a record of this book: it has no `schema`. Move it out of the results folder.")
+    if content["schema"] != SCHEMA:
+        raise MasoError(
+            f"The record {path} has schema {content['schema']!r}, this version of maso reads {SCHEMA}. "
+            "Use the version of maso that wrote it, or run its chapter again with `--profile full`."
+        )
+    kinds = {"experiment": str, "config": dict, "metrics": dict, "provenance": dict, "arrays": str | None}
+    wrong = sorted(k for k, kind in kinds.items() if k not in content or not isinstance(content[k], kind))
+    if wrong or set(content) != FIELDS:
+        extra = sorted(set(content) - FIELDS)
+        raise MasoError(f"The record {path} is corrupt: missing or wrong {wrong}, unexpected {extra}. {advice}")
+    experiment, config = content["experiment"], content["config"]
+    name = content_hash(experiment, config)
+    if name != path.stem or experiment != path.parent.name:
+        raise MasoError(
+            f"The record {path} does not belong there: its content is that of {experiment}/{name}.json "
+            f"(it was edited, renamed or copied). {advice}"
+        )
+    return Record(
+        experiment,
+        config,
+        content["metrics"],
+        _unpack(path.with_suffix(".npz"), content["arrays"], advice),
+        content["provenance"],
+        name,
+        path,
+    )
+
+
+def _unpack(npz: Path, checksum: str | None, advice: str) -> dict[str, np.ndarray]:
+    if checksum is None:
+        return {}
+    try:
+        packed = npz.read_bytes()
+    except OSError as error:
+        raise MasoError(f"The record's arrays {npz} cannot be read: {error.strerror}. {advice}") from None
+    if hashlib.sha256(packed).hexdigest() != checksum:
+        raise MasoError(f"The record's arrays {npz} are corrupt: their checksum is not the recorded one. {advice}")
+    with np.load(io.BytesIO(packed), allow_pickle=False) as file:
+        return {name: file[name] for name in file.files}
+
+
+def find(experiment: str, root: Path | None = None) -> list[Record]:
+    """All records of an experiment, in the order of their names; none where there is no such folder.
+
+    Raises:
+        MasoError: one of them is corrupt or foreign.
+    """
+    return [load(path) for path in sorted(((root or results_folder()) / experiment).glob("*.json"))]
+
+
+def verify(root: Path | None = None) -> list[str]:
+    """Re-hash every record below `root`.
+
+    Returns:
+        One message for each thing wrong: corrupt and foreign records, arrays without a record.
+    """
+    folder = root or results_folder()
+    problems = []
+    for path in sorted(folder.glob("*/*")):
+        if path.suffix == ".json":
+            try:
+                load(path)
+            except MasoError as error:
+                problems.append(str(error))
+        elif path.suffix == ".npz" and not path.with_suffix(".json").exists():
+            problems.append(f"{path} has no JSON file beside it: a run was killed. Run it again, or delete it.")
+        elif path.suffix not in (".npz", ".tmp"):
+            problems.append(f"{path} is not a record. Move it out of the results folder.")
+    return problems

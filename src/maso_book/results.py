@@ -1,0 +1,254 @@
+"""The one way to the records of an experiment.
+
+`results` reads what is recorded and runs what is not, as the profile says:
+
+- `paper`: records are read; a missing one is run live, and a visible line says so;
+- `quick`: a small grid, everything live, nothing written;
+- `full`: what is missing is run and each record written as it is finished, so a killed run resumes.
+
+The profile `full` runs the grid of its device (`grid_of`); the profile `paper` shows the records of the GPU's grid
+where all of them are there, else those of the CPU's (`shown`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from maso.errors import MasoError
+from maso_book import records, registry
+from maso_book.experiment import Experiment
+from maso_book.parameters import check_device, check_profile, known_dataset
+from maso_book.progress import watched
+from maso_book.records import Record
+
+
+def cells(
+    experiment: Experiment, profile: str, *, dataset: str | None = None, seeds: int | Sequence[int] | None = None
+) -> list[Any]:
+    """The configurations of one profile, without repetition, in the order of the grid.
+
+    Args:
+        experiment: whose grid.
+        profile: `"quick"`, `"paper"` or `"full"`.
+        dataset: replaces the configurations' field `dataset`.
+        seeds: replaces `seed`: a number n for the seeds 0 … n − 1, or the seeds themselves.
+
+    Raises:
+        MasoError: an unknown profile or data set, or the configurations have no such field.
+    """
+    check_profile(profile)
+    configs = experiment.grid(profile)
+    if dataset is not None:
+        configs = [_replace(experiment, config, dataset=known_dataset(dataset)) for config in configs]
+    if seeds is not None:
+        chosen = range(seeds) if isinstance(seeds, int) else seeds
+        if not isinstance(chosen, Sequence) or not chosen or not all(isinstance(seed, int) for seed in chosen):
+            raise MasoError(f"seeds = {seeds!r}: expected a positive number of seeds or a list of integers.")
+        configs = [_replace(experiment, config, seed=seed) for config in configs for seed in chosen]
+    return list({records.content_hash(experiment.name, config): config for config in configs}.values())
+
+
+def grid_of(device: str) -> str:
+    """The profile whose grid this device runs for the record."""
+    return "full" if device == "cuda" else "paper"
+
+
+def shown(
+    experiment: Experiment,
+    *,
+    dataset: str | None = None,
+    seeds: int | Sequence[int] | None = None,
+    root: Path | None = None,
+) -> list[Any]:
+    """The configurations whose records the book shows: the GPU's grid where it is recorded, else the CPU's.
+
+    Args:
+        experiment, dataset, seeds: as in `cells`.
+        root: folder of all records.
+    """
+    large = cells(experiment, "full", dataset=dataset, seeds=seeds)
+    if all(path_of(experiment, config, root).is_file() for config in large):
+        return large
+    return cells(experiment, "paper", dataset=dataset, seeds=seeds)
+
+
+def path_of(experiment: Experiment, config: Any, root: Path | None = None) -> Path:
+    """Where the record of this configuration is, or would be."""
+    name = records.content_hash(experiment.name, config)
+    return (root or records.results_folder()) / experiment.name / f"{name}.json"
+
+
+def _replace(experiment: Experiment, config: Any, **change: Any) -> Any:
+    fields = [field.name for field in dataclasses.fields(config)]
+    if not set(change) <= set(fields):
+        raise MasoError(
+            f"The experiment {experiment.name} has no {', '.join(change)} to choose. Its configuration has: "
+            f"{', '.join(fields)}."
+        )
+    return dataclasses.replace(config, **change)
+
+
+# Run ----------------------------------------------------------------------------------------------------------------
+
+
+def compute(
+    experiment: Experiment,
+    config: Any,
+    *,
+    device: str = "cpu",
+    along: Sequence[Any] = (),
+    deadline: float | None = None,
+) -> Record:
+    """Run one cell live; nothing is written, but the networks it trains.
+
+    Args:
+        experiment: what to run.
+        config: its cell.
+        device: `"cpu"` or `"cuda"`.
+        along: cells that are run too: their networks may train together with this cell's.
+        deadline: `time.monotonic()` by which training stops.
+
+    Raises:
+        OutOfTime: the deadline came before the networks were trained; the same call goes on from there.
+    """
+    networks = {}
+    if experiment.recipes is not None:
+        from maso_book import trained
+
+        recipes = experiment.recipes(config)
+        with torch.device(device):
+            later = [recipe for other in along for recipe in experiment.recipes(other)]
+            trained.prepare(recipes, along=later, deadline=deadline)
+            networks = trained.provenance(recipes)
+    started, clock = datetime.now(UTC), time.perf_counter()
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    with torch.device(device):
+        metrics, arrays = experiment.run(config)
+    provenance = records.provenance(
+        started=started,
+        seconds=time.perf_counter() - clock,
+        device=device,
+        code=experiment.code(config),
+        dataset=_checksum(getattr(config, "dataset", None)),
+    )
+    asked = records.as_dict(config)
+    name = records.content_hash(experiment.name, config)
+    return Record(experiment.name, asked, records.plain(metrics, "metrics"), arrays, provenance | networks, name)
+
+
+@cache
+def _checksum(dataset: str | None) -> str | None:
+    if dataset is None:
+        return None
+    from maso_book.datasets import load
+
+    return load(dataset).checksum
+
+
+def run_missing(
+    experiment: Experiment,
+    configs: Iterable[Any],
+    *,
+    device: str = "cpu",
+    recompute: bool = False,
+    deadline: float | None = None,
+    root: Path | None = None,
+) -> tuple[list[Record], int]:
+    """Run the cells that have no record and write each one as it is finished; running it again resumes.
+
+    Args:
+        experiment: what to run.
+        configs: its cells.
+        device: `"cpu"` or `"cuda"`.
+        recompute: run also the cells that have a record, and replace these.
+        deadline: `time.monotonic()` at which no further cell may be under way, judged by the slowest one so far. The
+            training of a cell's networks stops there, too, and the next call goes on with it.
+        root: folder of all records.
+
+    Returns:
+        The records there now are, in the order of the cells, and the number of cells left for lack of time.
+
+    Raises:
+        MasoError: the records cannot be read or written. An error in a cell is raised after the cells before it
+            were written.
+    """
+    from maso_book.training import OutOfTime
+
+    folder, order = root or records.results_folder(), list(configs)
+    missing = [config for config in order if recompute or not path_of(experiment, config, folder).exists()]
+    done: list[Record] = []
+    left, slowest = 0, 0.0
+    for config in tqdm(order, desc=experiment.name, unit="cell", disable=not watched()):
+        if config not in missing:
+            done.append(records.load(path_of(experiment, config, folder)))
+            continue
+        if deadline is not None and time.monotonic() + slowest > deadline:
+            left += 1
+            continue
+        records.check_writable(experiment.name, root=folder)
+        try:
+            live = compute(experiment, config, device=device, along=missing, deadline=deadline)
+        except OutOfTime:
+            left += 1
+            continue
+        slowest = max(slowest, live.provenance["seconds"])
+        done.append(records.save(experiment.name, config, live.metrics, live.arrays, live.provenance, root=folder))
+    return done, left
+
+
+def results(
+    name: str,
+    profile: str = "paper",
+    *,
+    dataset: str | None = None,
+    seeds: int | Sequence[int] | None = None,
+    device: str | None = None,
+    recompute: bool = False,
+    root: Path | None = None,
+) -> list[Record]:
+    """The records of an experiment, read or run as the profile says (see the module's text).
+
+    Args:
+        name: the experiment, `"01-rates"`.
+        profile: `"quick"`, `"paper"` or `"full"`.
+        dataset: replaces the configurations' data set.
+        seeds: replaces their seeds: a number n for 0 … n − 1, or the seeds themselves.
+        device: where to run what is run, `"cpu"` (the default) or `"cuda"`.
+        recompute: run also what has a record. Only `full` replaces the record.
+        root: folder of all records, by default `results/` of the working tree.
+
+    Returns:
+        One record for each cell, in the order of the grid.
+
+    Raises:
+        MasoError: unknown experiment, profile, data set or device, no such field to replace, or a corrupt record.
+    """
+    experiment = registry.named(name)
+    where = check_device(device)
+    if profile == "full":
+        configs = cells(experiment, grid_of(where), dataset=dataset, seeds=seeds)
+        return run_missing(experiment, configs, device=where, recompute=recompute, root=root)[0]
+    if profile == "paper" and not recompute:
+        configs = shown(experiment, dataset=dataset, seeds=seeds, root=root)
+    else:
+        configs = cells(experiment, profile, dataset=dataset, seeds=seeds)
+    have = [profile == "paper" and not recompute and path_of(experiment, config, root).exists() for config in configs]
+    if profile == "paper" and not recompute and not all(have):
+        print(
+            f"{name}: {have.count(False)} of {len(have)} cells have no record and are run now, on this machine. "
+            f"`python -m maso run {experiment.chapter} --profile full` records them."
+        )
+    return [
+        records.load(path_of(experiment, config, root)) if recorded else compute(experiment, config, device=where)
+        for recorded, config in zip(have, tqdm(configs, desc=name, unit="cell", disable=not watched()), strict=True)
+    ]

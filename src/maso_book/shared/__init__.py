@@ -1,0 +1,1 @@
+"""What the measurements of two chapters or more use."""

@@ -1,0 +1,387 @@
+"""The generated parts of the book: claims with their verdicts, the chapter table of README.md, and each figure's
+provenance links.
+
+A claim is data (``book/claims.yml``), a verdict is a pure function of records (``maso_book.experiment.chNN.verdicts``).
+This module joins the two, so that the front page, the claims page, README.md and the chapters say the same words.
+`write_generated` writes what the pages of ``book/`` include; `setup` makes the module a Sphinx extension.
+"""
+
+from __future__ import annotations
+
+import html
+import inspect
+import json
+import re
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from docutils import nodes
+from IPython.display import Markdown
+from sphinx.application import Sphinx
+
+import maso
+import maso_book.tree
+from maso.errors import MasoError
+from maso_book import records, registry, results
+from maso_book.front import figure as front
+from maso_book.records import Record
+from maso_book.style import OUTCOMES, PROVENANCE, provenance_line, write
+from maso_book.verdict import Verdict
+
+TABLE_BEGIN = "<!-- chapters: begin (written by maso_book.site.update_readme) -->"
+TABLE_END = "<!-- chapters: end -->"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim of the book, as ``book/claims.yml`` has it.
+
+    Attributes:
+        id: "NN.k".
+        chapter: "NN".
+        statement: one sentence, Markdown with mathematics.
+        criterion: what counts as evidence, fixed before the run.
+        source: keys of ``book/references.bib``; empty for a claim of the book's own.
+    """
+
+    id: str
+    chapter: str
+    statement: str
+    criterion: str
+    source: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """A chapter as ``book/chapters.yml`` has it; `notebook` is the path of its source, None while it is not written."""
+
+    number: str
+    title: str
+    question: str
+    notebook: Path | None
+
+
+def claims(root: Path) -> list[Claim]:
+    """All claims of the book in order."""
+    return [Claim(**{**entry, "source": tuple(entry["source"])}) for entry in _yaml(root / "book" / "claims.yml")]
+
+
+def chapters(root: Path) -> list[Chapter]:
+    """All chapters of the book in order."""
+    return [
+        Chapter(number, **about, notebook=next(iter(sorted((root / "notebooks").glob(f"{number}-*.ipynb"))), None))
+        for number, about in _yaml(root / "book" / "chapters.yml").items()
+    ]
+
+
+def _yaml(path: Path) -> Any:
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise MasoError(f"{path} is not valid YAML: {error}") from error
+
+
+def verdicts(root: Path) -> dict[str, Verdict]:
+    """The verdict on every claim: by the chapter's own rule where it has records, else "not tested".
+
+    Returns:
+        claim id -> verdict, in the claims' order.
+
+    Raises:
+        MasoError: a chapter judges a claim that is not in ``book/claims.yml``, or with an unknown outcome.
+    """
+    found = {claim.id: Verdict(claim.id, "not tested", "") for claim in claims(root)}
+    for chapter in chapters(root):
+        for verdict in chapter_verdicts(chapter.number, root):
+            if verdict.claim not in found:
+                raise MasoError(f"chapter {chapter.number} judges {verdict.claim!r}, which is not in book/claims.yml")
+            if verdict.outcome not in OUTCOMES:
+                raise MasoError(f"claim {verdict.claim}: outcome {verdict.outcome!r} is not one of {list(OUTCOMES)}")
+            found[verdict.claim] = verdict
+    return found
+
+
+def chapter_verdicts(chapter: str, root: Path) -> list[Verdict]:
+    """The verdicts of one chapter from the records that its notebook reads (profile "paper").
+
+    Empty while the chapter has no folder, or a record is missing.
+
+    Raises:
+        MasoError: the chapter's folder has no ``verdicts.py``.
+    """
+    judge = registry.module_of(chapter, "verdicts")
+    if judge is None:
+        return []
+    found: dict[str, list[Record]] = {}
+    for experiment in registry.of_chapter(chapter):
+        folder = root / "results"
+        paths = [results.path_of(experiment, c, folder) for c in results.shown(experiment, root=folder)]
+        if not all(path.is_file() for path in paths):
+            return []
+        found[experiment.name] = [records.load(path) for path in paths]
+    return judge.verdicts(found)
+
+
+# What a chapter's notebook shows
+
+
+def claim_box(chapter: str) -> Markdown:
+    """The chapter's claims with their criteria, to stand at its top, before any code."""
+    root = maso_book.tree.root()
+    lines = [
+        f"> **Claim {c.id}.** {c.statement} {_cite(c.source)}  \n> *Criterion.* {c.criterion}"
+        for c in claims(root)
+        if c.chapter == chapter
+    ]
+    if not lines:
+        raise MasoError(f"no claims of chapter {chapter!r} in book/claims.yml: expected a number like '01'")
+    return Markdown("\n>\n".join(lines))
+
+
+def verdict_box(found: Sequence[Verdict]) -> Markdown:
+    """The verdicts with their evidence, to stand at the chapter's end."""
+    statement = {c.id: c.statement for c in claims(maso_book.tree.root())}
+    return Markdown(
+        "\n>\n".join(f"> {badge(v.outcome)} **{v.claim}** {statement[v.claim]}  \n> {v.evidence}" for v in found)
+    )
+
+
+def badge(outcome: str) -> str:
+    """The outcome as a coloured sign with its words (HTML; the sign says it without colour)."""
+    return f'<span class="maso-badge {_css(outcome)}">{OUTCOMES[outcome][0]} {outcome}</span>'
+
+
+def _css(outcome: str) -> str:
+    return "maso-" + outcome.replace(" ", "-")
+
+
+def _cite(source: Iterable[str]) -> str:
+    keys = ",".join(source)
+    return f"{{cite:p}}`{keys}`" if keys else "(this book)"
+
+
+# What the pages of book/ include
+
+
+def write_generated(root: Path) -> None:
+    """Writes ``book/generated``: what the pages of ``book/`` include, and the files the site links to.
+
+    Source notebooks and records are copied to ``book/generated/site``, which the site takes over as it is: links from
+    a figure to its notebook and record work from disk.
+    """
+    folder = root / "book" / "generated"
+    if folder.exists():
+        shutil.rmtree(folder)
+    site = folder / "site"
+    site.mkdir(parents=True)
+    for name, patterns in {"notebooks": ["*.ipynb"], "results": ["*/*.json", "*/*.npz"]}.items():
+        for path in sorted(path for pattern in patterns for path in (root / name).glob(pattern)):
+            target = site / path.relative_to(root)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
+    found = verdicts(root)
+    for name, text in {
+        "claims.md": _claims_page(root, found),
+        "front.md": _front_list(root, found),
+        "picture.md": _front_picture(folder),
+        "records.md": _records_table(root),
+        "api.md": _api(),
+    }.items():
+        (folder / name).write_text(text, encoding="utf-8")
+
+
+def _page_of(chapter: Chapter, root: Path) -> str | None:
+    """The chapter's page below ``book/``, if it has been made."""
+    if chapter.notebook is None or not (root / "book" / "chapters" / chapter.notebook.name).is_file():
+        return None
+    return f"chapters/{chapter.notebook.stem}"
+
+
+def _title(chapter: Chapter, root: Path) -> str:
+    page = _page_of(chapter, root)
+    title = f"{chapter.number} {chapter.title}"
+    return f"[{title}](/{page}.ipynb)" if page else title
+
+
+def _claims_page(root: Path, found: dict[str, Verdict]) -> str:
+    parts = []
+    for chapter in chapters(root):
+        parts.append(f"## {_title(chapter, root)}\n\n*{chapter.question}*\n")
+        for claim in claims(root):
+            if claim.chapter != chapter.number:
+                continue
+            verdict = found[claim.id]
+            parts.append(
+                f"({_anchor(claim.id)})=\n"
+                f"::::{{container}} maso-claim {_css(verdict.outcome)}\n"
+                f"{badge(verdict.outcome)} **{claim.id}** {claim.statement} {_cite(claim.source)}\n\n"
+                f"*Criterion.* {claim.criterion}\n\n"
+                + (f"*Evidence.* {verdict.evidence}\n" if verdict.evidence else "")
+                + "::::\n"
+            )
+    return "\n".join(parts)
+
+
+def _anchor(claim_id: str) -> str:
+    return "claim-" + claim_id.replace(".", "-")
+
+
+def _front_list(root: Path, found: dict[str, Verdict]) -> str:
+    count = {outcome: sum(v.outcome == outcome for v in found.values()) for outcome in OUTCOMES}
+    legend = " ".join(f'{badge(outcome)} <span class="maso-count">{n}</span>' for outcome, n in count.items())
+    rows = []
+    for chapter in chapters(root):
+        page = _page_of(chapter, root)
+        title = f"{chapter.number} {html.escape(chapter.title)}"
+        name = f'<a href="{page}.html">{title}</a>' if page else title
+        chips = " ".join(
+            f'<a class="maso-chip {_css(found[c.id].outcome)}" href="claims.html#{_anchor(c.id)}" '
+            f'title="{html.escape(found[c.id].outcome)}">{OUTCOMES[found[c.id].outcome][0]} {c.id}</a>'
+            for c in claims(root)
+            if c.chapter == chapter.number
+        )
+        rows.append(
+            f'<li><div><span class="maso-chapter">{name}</span> '
+            f'<span class="maso-question">{html.escape(chapter.question)}</span></div><div>{chips}</div></li>'
+        )
+    return f'<p class="maso-legend">{legend}</p>\n<ul class="maso-chapters">\n' + "\n".join(rows) + "\n</ul>\n"
+
+
+def _front_picture(folder: Path) -> str:
+    (record,) = results.results("00-front")
+    figure, count = front.stained_glass(record)
+    write(figure, folder / "front.svg")
+    source = folder / "site" / "code" / Path(front.__file__).name
+    source.parent.mkdir()
+    shutil.copyfile(front.__file__, source)
+    line = provenance_line(record).replace("../results", "results").removesuffix("</div>")
+    return (
+        "```{figure} generated/front.svg\n:name: fig-front\n:width: 100%\n"
+        ":alt: A rectangle cut by straight and bent lines into panes of blue, orange, green and yellow glass.\n\n"
+        "The plane as a small trained network sees it. On each pane the network is one affine map; colour is the class "
+        "it answers, the thick lead is its decision boundary. "
+        f"All {count} panes are there: they are computed, not drawn from a grid of points.\n```\n\n"
+        f'{line} · <a href="code/{source.name}">code</a></div>\n'
+    )
+
+
+def _records_table(root: Path) -> str:
+    rows = []
+    for folder in sorted(path for path in (root / "results").glob("*") if path.is_dir()):
+        found = records.find(folder.name, root=root / "results")
+        if not found:
+            continue
+        made = [record.provenance for record in found]
+        devices = ", ".join(sorted({f"{p['device_name']} ({p['device']})" for p in made}))
+        days = sorted({p["start"][:10] for p in made})
+        when = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
+        minutes = sum(p["seconds"] for p in made) / 60
+        rows.append(f"| {folder.name} | {len(found)} | {devices} | {when} | {minutes:.1f} |")
+    if not rows:
+        return "No experiment has been recorded yet.\n"
+    head = "| Experiment | Records | Device | Run on | Minutes in all |\n|---|---:|---|---|---:|\n"
+    return head + "\n".join(rows) + "\n"
+
+
+def _api() -> str:
+    """The public names of the package, ``maso.__all__``, by the room they live in, as autodoc directives."""
+    rooms: dict[str, list[str]] = {}
+    for name in maso.__all__:
+        thing = getattr(maso, name)
+        if inspect.ismodule(thing):
+            rooms[thing.__name__] = [f".. automodule:: {thing.__name__}\n   :members:\n"]
+        else:
+            module = ".".join(thing.__module__.split(".")[:2])
+            room = rooms.setdefault(module, [f".. automodule:: {module}\n   :no-index:\n"])
+            kind = "autoclass" if inspect.isclass(thing) else "autofunction"
+            room.append(f".. {kind}:: maso.{name}\n" + "   :members:\n" * inspect.isclass(thing))
+    return "\n".join(f"## `{room}`\n\n```{{eval-rst}}\n{chr(10).join(rooms[room])}```\n" for room in sorted(rooms))
+
+
+# README.md
+
+
+def chapter_table(root: Path) -> str:
+    """The table of chapters with their verdicts as README.md shows it (Markdown)."""
+    found = verdicts(root)
+    lines = ["| Chapter | Question | Verdicts |", "|---|---|---|"]
+    for chapter in chapters(root):
+        title = f"{chapter.number} {chapter.title}"
+        if chapter.notebook:
+            title = f"[{title}]({chapter.notebook.relative_to(root).as_posix()})"
+        mine = [found[c.id] for c in claims(root) if c.chapter == chapter.number]
+        if all(v.outcome == "not tested" for v in mine):
+            said = "not tested yet"
+        else:
+            said = ", ".join(f"{v.claim} {OUTCOMES[v.outcome][0]} {v.outcome}" for v in mine)
+        lines.append(f"| {title} | {chapter.question} | {said} |")
+    return "\n".join(lines)
+
+
+def update_readme(root: Path) -> None:
+    """Puts `chapter_table` into README.md, between its two marks, and draws its picture, ``docs/front.svg``, anew."""
+    path = root / "README.md"
+    before, _, rest = path.read_text(encoding="utf-8").partition(TABLE_BEGIN)
+    _, _, after = rest.partition(TABLE_END)
+    path.write_text(f"{before}{TABLE_BEGIN}\n{chapter_table(root)}\n{TABLE_END}{after}", encoding="utf-8")
+    (record,) = results.results("00-front")
+    write(front.stained_glass(record)[0], root / "docs" / "front.svg")
+
+
+# Sphinx extension
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Sphinx's entry point: links below each figure, and API pages from docstrings that are plain text."""
+    app.connect("autodoc-process-docstring", _plain_docstring, priority=100)  # before napoleon
+    app.connect("source-read", _link_provenance)
+    app.connect("doctree-resolved", _anchor_code)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def _link_provenance(_app: Sphinx, page: str, source: list[str]) -> None:
+    """Moves each provenance line of a chapter out of its figure's outputs (they would be captioned too) to below it."""
+    if not page.startswith("chapters/"):
+        return
+    notebook = json.loads(source[0])
+    cells = []
+    for number, cell in enumerate(notebook["cells"]):
+        cells.append(cell)
+        for output in [o for o in cell.get("outputs", []) if PROVENANCE in _html(o)]:
+            cell["outputs"].remove(output)
+            anchor = cell["metadata"]["maso_anchor"] = f"code-{number}"
+            links = f'<a href="#{anchor}">code</a> · <a href="../notebooks/{Path(page).name}.ipynb">notebook</a>'
+            line = f"{_html(output).strip().removesuffix('</div>')} · {links}</div>"
+            cells.append({"cell_type": "markdown", "id": anchor, "metadata": {}, "source": line})
+    notebook["cells"] = cells
+    source[0] = json.dumps(notebook)
+
+
+def _html(output: dict[str, Any]) -> str:
+    return "".join(output.get("data", {}).get("text/html", ""))
+
+
+def _anchor_code(_app: Sphinx, document: nodes.document, _page: str) -> None:
+    for cell in document.findall(nodes.container):
+        anchor = cell.get("cell_metadata", {}).get("maso_anchor")
+        if anchor:
+            for code in cell.findall(nodes.container):
+                if code.get("nb_element") == "cell_code_source":
+                    code["ids"].append(anchor)
+
+
+def _plain_docstring(_app: Sphinx, _kind: str, _name: str, _thing: object, _options: object, lines: list[str]) -> None:
+    """The docstrings are plain text with `code` in backticks; examples apart, makes that reStructuredText."""
+    example = False
+    for number, line in enumerate(lines):
+        example = line.lstrip().startswith(">>>") or (example and line.strip() != "")
+        if not example:
+            parts = re.split(r"(`+[^`]+`+)", line)
+            parts[::2] = [part.replace("*", r"\*") for part in parts[::2]]
+            parts[1::2] = [f"``{part.strip('`')}``" for part in parts[1::2]]
+            parts[2::2] = [re.sub(r"^(?=\w)", r"\\ ", part) for part in parts[2::2]]  # a literal's end needs a boundary
+            lines[number] = "".join(parts)

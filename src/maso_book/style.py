@@ -1,0 +1,150 @@
+"""The look of every figure in the book, and `show`, which puts a figure on the page with where it came from.
+
+Importing this module sets matplotlib's defaults to `STYLE`. The figures that a chapter's notebook does not draw itself
+live in its `figures.py`; the notebook hands a figure to `show` together with the records it was drawn from.
+
+Figures have a transparent background and dark ink. The book's stylesheet lays them on a sheet of light paper, in the
+dark theme too: colours then mean the same in both themes and in print.
+"""
+
+from __future__ import annotations
+
+import html
+import io
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+from cycler import cycler
+from IPython.display import display
+from matplotlib.figure import Figure
+
+from maso_book.records import Record, device_name
+
+PALETTE = {  # Okabe and Ito's colours, told apart with every common form of colour blindness; ordered for lines
+    "blue": "#0072B2",
+    "vermilion": "#D55E00",
+    "green": "#009E73",
+    "purple": "#CC79A7",
+    "orange": "#E69F00",
+    "sky": "#56B4E9",
+    "black": "#1a1a1a",
+    "yellow": "#F0E442",
+}
+OUTCOMES = {  # verdict -> (sign, colour): never by colour alone
+    "holds": ("✔", PALETTE["green"]),
+    "holds with conditions": ("◐", PALETTE["orange"]),
+    "does not hold": ("✘", PALETTE["vermilion"]),
+    "not tested": ("○", "#767676"),
+}
+STYLE: dict[Any, Any] = {
+    "axes.prop_cycle": cycler(color=list(PALETTE.values())),
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#444444",
+    "axes.labelcolor": "#1a1a1a",
+    "axes.titlesize": "medium",
+    "axes.titlelocation": "left",
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#d8d8d8",
+    "grid.linewidth": 0.6,
+    "xtick.color": "#444444",
+    "ytick.color": "#444444",
+    "font.size": 11,
+    "legend.frameon": False,
+    "lines.linewidth": 1.8,
+    "figure.figsize": (7.2, 4.0),
+    "figure.constrained_layout.use": True,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "savefig.facecolor": "none",
+    "savefig.transparent": True,
+    "savefig.dpi": 200,  # twice the pixels of the page
+    "image.cmap": "cividis",
+    "svg.hashsalt": "maso",  # the same figure is the same file
+}
+mpl.rcParams.update(STYLE)
+
+PROVENANCE = '<div class="maso-provenance">'
+LARGEST_SVG = 400_000
+"""Bytes; a figure with more than that in vectors goes on the page as a PNG with twice the page's pixels."""
+
+
+def show(fig: Figure, *records: Record) -> None:
+    """Displays `fig` in the notebook, then one line that says where and when its numbers were made.
+
+    The line links the records' files. The book (`maso_book.site.setup`) adds links to the figure's code cell and to its
+    source notebook.
+
+    Args:
+        fig: the figure; it is closed afterwards.
+        records: what it was drawn from; none if the numbers were computed in this notebook ("live run").
+    """
+    svg = render(fig, "svg")
+    picture = ({"image/svg+xml": svg.decode()} if len(svg) <= LARGEST_SVG else {"image/png": render(fig, "png")}) | {
+        "text/plain": f"<figure of {len(fig.axes)} axes>"
+    }
+    plt.close(fig)
+    display(picture, raw=True)
+    display({"text/html": provenance_line(*records), "text/plain": provenance_text(*records)}, raw=True)
+
+
+def render(fig: Figure, kind: str) -> bytes:
+    """The bytes of `fig` as "svg" or "png"; the same figure gives the same bytes."""
+    stream = io.BytesIO()
+    fig.savefig(stream, format=kind, metadata={"Date": None} if kind == "svg" else {"Software": None})
+    return stream.getvalue()
+
+
+def write(fig: Figure, path: Path) -> None:
+    """Writes `fig` to `path` in the format its suffix names, and closes it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(render(fig, path.suffix[1:]))
+    plt.close(fig)
+
+
+def costs(results: Mapping[str, Sequence[Record]]) -> str:
+    """Runs and time of each experiment with the device it ran on, as a Markdown table."""
+    lines = ["| experiment | runs | time in all | device |", "|---|--:|--:|---|"]
+    for name, records in results.items():
+        seconds = sum(record.provenance["seconds"] for record in records)
+        devices = sorted({record.provenance["device_name"] for record in records})
+        lines.append(f"| {name} | {len(records)} | {seconds:,.0f} s | {', '.join(devices)} |")
+    return "\n".join(lines)
+
+
+def provenance_text(*records: Record) -> str:
+    """Where and when the numbers were made, in plain words; one part per device and day."""
+    groups = _by_origin(records) or {_origin("Live run", device_name("cpu"), "cpu", datetime.now(UTC).isoformat()): []}
+    return "; ".join(groups)
+
+
+def provenance_line(*records: Record) -> str:
+    """`provenance_text` as HTML, with a link to the file of every record that has one, below ``../results``."""
+    parts = [html.escape(provenance_text())] if not records else []
+    for origin, members in _by_origin(records).items():
+        links = " ".join(
+            f'<a href="../results/{r.experiment}/{r.hash}.json">{r.experiment}/{r.hash[:6]}</a>'
+            for r in members
+            if r.path
+        )
+        many = f"<details><summary>{len(members)} records</summary>{links}</details>"
+        parts.append(" · ".join([html.escape(origin), *([many if len(members) > 4 else links] if links else [])]))
+    return f"{PROVENANCE}{'; '.join(parts)}</div>"
+
+
+def _by_origin(records: tuple[Record, ...]) -> dict[str, list[Record]]:
+    groups: dict[str, list[Record]] = {}
+    for record in records:
+        made = record.provenance
+        how = "Live run" if record.path is None else "Recorded run"
+        groups.setdefault(_origin(how, made["device_name"], made["device"], made["start"]), []).append(record)
+    return groups
+
+
+def _origin(how: str, name: str, kind: str, start: str) -> str:
+    return f"{how} on {name} ({kind}), {start[:10]}"

@@ -1,0 +1,245 @@
+"""`python -m maso`: what it prints, what it returns, and what it refuses."""
+
+import dataclasses
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import toy
+from toy import POWERS, Config
+
+from maso_book import experiment, records, registry, results, runner, trained
+from maso_book.__main__ import OUT_OF_TIME, main
+from maso_book.trained import Recipe
+from maso_book.training import Training
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("MASO_ROOT", str(tmp_path))
+    monkeypatch.setattr(registry, "registry", lambda: {"01-powers": POWERS})
+    return toy.tree(tmp_path, n01_good=["print('good')"], n02_bad=["1 / 0"])
+
+
+@pytest.fixture
+def ran(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict]]:
+    """Calls of `runner.run`, which does nothing."""
+    calls: list[tuple[str, dict]] = []
+
+    def run(which: runner.Chapter, parameters: dict) -> Path:
+        calls.append((which.number, parameters))
+        return which.output(parameters)
+
+    monkeypatch.setattr(runner, "run", run)
+    return calls
+
+
+def test_run_hands_the_profile_and_the_parameters_to_the_notebook(root: Path, ran: list) -> None:
+    assert main(["run", "1", "--profile", "quick", "-p", "seeds", "[1, 2]", "-p", "recompute", "true"]) == 0
+    assert ran == [("01", {"seeds": [1, 2], "recompute": True, "profile": "quick"})]
+    assert main(["run"]) == 0
+    assert [number for number, _ in ran[1:]] == ["01", "02"]
+
+
+def test_the_other_chapters_finish_and_the_failed_one_is_named(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "02", "01"]) == 1
+    printed = capsys.readouterr()
+    assert "01-good: done" in printed.out
+    assert "Chapter 02 failed: code cell 2: ZeroDivisionError" in printed.err
+    assert "maso: failed: 02\n" in printed.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "9"], "no chapter '9'. Chapters: 01-good, 02-bad"),
+        (["run", "1", "9"], "no chapter '9'"),
+        (["run", "--profile", "fast"], "no profile 'fast'. Profiles: quick, paper, full"),
+        (
+            ["run", "1", "-p", "sedes", "3"],
+            "no parameter sedes. Parameters: profile, dataset, seeds",
+        ),
+        (["run", "1", "-p", "profile", "quick"], "chosen with --profile"),
+        (["run", "1", "--budget", "9m"], "belong to --profile full"),
+        (["run", "1", "--profile", "full", "-p", "sedes", "3"], "no parameter sedes. Parameters: dataset, seeds"),
+        (["run", "1", "--profile", "full", "-p", "device", "tpu"], "no device 'tpu'"),
+        (["run", "1", "--profile", "full", "-p", "dataset", "mnist"], "None of 01-powers has a data set"),
+        (["run", "1", "--profile", "full", "--record", "01-powers/0"], "No cell of the grid"),
+        (["run", "9", "--profile", "full"], "no chapter '9'"),
+    ],
+)
+def test_what_does_not_exist_is_refused_before_anything_runs(
+    arguments: list[str], message: str, root: Path, ran: list, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 1
+    assert message in capsys.readouterr().err
+    assert ran == []
+    assert records.find("01-powers", root / "results") == []
+
+
+@pytest.mark.parametrize("arguments", [[], ["fly"], ["run", "--budget", "soon"]])
+def test_wrong_usage_ends_with_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert "usage" in capsys.readouterr().err
+
+
+def test_full_records_the_grid_and_status_counts_it(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    name = records.content_hash("01-powers", Config(1))
+    assert main(["run", "1", "--profile", "full", "--record", f"01-powers/{name}"]) == 0
+    assert [record.hash for record in records.find("01-powers", root / "results")] == [name]
+    assert main(["run", "1", "--profile", "full", "--budget", "0s"]) == OUT_OF_TIME
+    assert "1 cells left" in capsys.readouterr().out
+    assert main(["status"]) == 0
+    assert "01-powers: recorded: paper 1 of 2, full 1 of 3" in capsys.readouterr().out
+    assert main(["run", "1", "--profile", "full", "--budget", "5m"]) == 0
+    assert main(["status"]) == 0
+    printed = capsys.readouterr().out
+    assert "01-good: to be run" in printed
+    assert "01-powers: recorded: paper 2 of 2, full 2 of 3\n" in printed
+
+    records.save("01-powers", Config(8), {}, {}, {"code": "older"}, root=root / "results")
+    broken = root / "results" / "01-powers" / f"{name}.json"
+    broken.write_text("{")
+    assert main(["status"]) == 0
+    printed = capsys.readouterr().out
+    assert "1 outside the grid" in printed
+    assert "1 made by older code" in printed
+    assert "corrupt" in printed
+
+
+def test_a_failing_experiment_is_named_and_the_others_finish(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = dataclasses.replace(POWERS, name="01-broken", run=lambda config: 1 / 0)
+    monkeypatch.setattr(registry, "registry", lambda: {"01-broken": broken, "01-powers": POWERS})
+    assert main(["run", "01", "--profile", "full"]) == 1
+    printed = capsys.readouterr()
+    assert "ZeroDivisionError" in printed.err
+    assert "maso: failed: 01-broken\n" in printed.err
+    assert "01-powers: 2 of 2 cells recorded" in printed.out
+
+
+def test_a_data_set_is_chosen_where_there_is_one_to_choose(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = experiment.Experiment("01-drawn", lambda c: ({}, {}), lambda profile: [toy.Drawn(0)])
+    monkeypatch.setattr(registry, "registry", lambda: {"01-powers": POWERS, "01-drawn": drawn})
+    monkeypatch.setattr(results, "_checksum", lambda dataset: dataset and "0" * 64)
+    assert main(["run", "01", "--profile", "full", "-p", "dataset", "mnist", "-p", "seeds", "1"]) == 0
+    (record,) = records.find("01-drawn", root / "results")
+    assert (record.config, record.provenance["dataset"]) == ({"seed": 0, "dataset": "mnist"}, "0" * 64)
+    assert len(records.find("01-powers", root / "results")) == 1
+
+
+def result_of(change: Callable[[dict, dict], tuple[dict, dict]]) -> experiment.Experiment:
+    return dataclasses.replace(POWERS, run=lambda config: change(*toy.measure(config)))
+
+
+def test_verify_rehashes_and_runs_one_cell_again(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["verify"]) == 0
+    assert "nothing recorded" in capsys.readouterr().out
+    assert main(["run", "1", "--profile", "full"]) == 0
+    assert main(["verify"]) == 0
+    assert "the same" in capsys.readouterr().out
+
+    other = result_of(lambda metrics, arrays: (metrics | {"mean": 7.0}, {"x": np.zeros(2)}))
+    monkeypatch.setattr(registry, "registry", lambda: {"01-powers": other})
+    assert main(["verify"]) == 1
+    printed = capsys.readouterr()
+    assert "2 values differ" in printed.out
+    assert "metrics.mean: recorded" in printed.err
+
+    monkeypatch.setattr(registry, "registry", lambda: {"01-powers": POWERS})
+    (root / "results" / "01-powers" / "notes.txt").touch()
+    assert main(["verify"]) == 1
+    assert "notes.txt is not a record" in capsys.readouterr().err
+
+
+def test_verify_compares_no_networks_that_another_machine_trained(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = Recipe("digits", "mlp", Training(1), grey=True, samples=100, width=4)
+    learning = dataclasses.replace(POWERS, recipes=lambda config: [recipe])
+    monkeypatch.setattr(registry, "registry", lambda: {"01-powers": learning})
+    assert main(["run", "1", "--profile", "full", "-p", "seeds", "1"]) == 0
+    assert main(["verify"]) == 0
+    assert "the same" in capsys.readouterr().out
+    (record,) = records.find("01-powers", root / "results")
+
+    def saved(**change: object) -> None:
+        records.save("01-powers", record.config, {}, {}, record.provenance | change, root=root / "results")
+
+    saved(networks="of another machine")
+    assert main(["verify"]) == 0
+    assert "not compared: its networks" in capsys.readouterr().out
+    saved(training_seconds=1000.0)
+    monkeypatch.setattr(trained, "is_ready", lambda recipe: False)
+    assert main(["verify"]) == 0
+    assert "its quickest cell takes 1000 s" in capsys.readouterr().out
+    if not torch.cuda.is_available():
+        saved(device="cuda")
+        assert main(["verify"]) == 0
+        assert "no CUDA device" in capsys.readouterr().out
+
+
+def test_without_a_working_tree_it_says_what_to_do(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "maso", "status"]
+    environment = {"MASO_ROOT": str(tmp_path), "PATH": ""}
+    ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert "Clone the repository" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.slow
+def test_snakemake_runs_what_is_not_fresh_and_only_that(root: Path) -> None:
+    """The same flags as `python -m maso book` gives."""
+    (root / "Snakefile").symlink_to(Path(__file__).parents[2] / "Snakefile")
+    command = [sys.executable, "-m", "snakemake", "chapters", "--cores", "2", "--keep-going", "--nolock",
+               "--rerun-triggers", "mtime"]  # fmt: skip
+    first = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    assert first.returncode == 1
+    assert "Chapter 02 failed" in first.stderr
+    assert runner.is_fresh(runner.chapter("1"))
+    (root / "notebooks" / "02-bad.ipynb").unlink()
+    (root / "notebooks" / "01-good.ipynb").touch()
+    second = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
+    assert "Nothing to be done" in second.stderr + second.stdout
+
+
+def test_book_builds_once_names_the_failed_chapter_and_says_where_to_open_it(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import maso_book.__main__
+    import maso_book.site
+
+    commands: list[str] = []
+
+    def run(command: list[str], **options: object) -> subprocess.CompletedProcess[str]:
+        commands.append(Path(command[0]).name if "snakemake" not in command else "snakemake")
+        if commands[-1] == "jupyter-book":
+            (root / "_build" / "html").mkdir(parents=True, exist_ok=True)
+            (root / "_build" / "html" / "index.html").touch()
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(maso_book.__main__.subprocess, "run", run)
+    monkeypatch.setattr(maso_book.site, "write_generated", lambda folder: None)
+    monkeypatch.setattr(runner, "is_fresh", lambda chapter: chapter.number == "01")
+    assert main(["book"]) == 1
+    printed = capsys.readouterr()
+    assert "maso: failed: 02" in printed.err
+    assert f"Open {(root / '_build' / 'html' / 'index.html').as_uri()}" in printed.out
+    assert commands == ["snakemake", "jupyter-book"]
+
+    monkeypatch.setattr(runner, "is_fresh", lambda chapter: True)
+    assert main(["book"]) == 0
+    assert commands[2:] == []  # nothing changed
+    (root / "book" / "index.md").write_text("# New")
+    assert main(["book"]) == 0
+    assert commands[2:] == ["jupyter-book"]

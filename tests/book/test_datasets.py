@@ -1,0 +1,152 @@
+"""Data sets: the drawn one, files, and what a user reads when something is missing."""
+
+import numpy as np
+import pytest
+import torch
+
+from maso.errors import MasoError
+from maso_book import datasets
+
+
+def small_arrays(side: int = 8) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    return {
+        "x_train": rng.integers(0, 256, (6, side, side, 3), dtype=np.uint8),
+        "y_train": np.arange(6, dtype=np.uint8),
+        "x_test": rng.integers(0, 256, (4, side, side, 3), dtype=np.uint8),
+        "y_test": np.arange(4, dtype=np.uint8),
+    }
+
+
+def test_digits_are_the_same_every_time_and_differ_by_class() -> None:
+    a, b = datasets.load("digits"), datasets.load("digits")
+    assert a.checksum == b.checksum
+    assert a.x_train.shape == (2000, 32, 32, 3)
+    assert a.x_train.dtype == np.uint8
+    assert set(a.y_train) == set(range(10))
+    grey = a.x_train.astype(float).mean(3)
+    means = np.stack([grey[a.y_train == c].mean(0).ravel() for c in range(10)])
+    x = a.x_test.astype(float).mean(3).reshape(500, -1)
+    x = x - x.mean(1, keepdims=True)
+    means = means - means.mean(1, keepdims=True)
+    x, means = (v / np.linalg.norm(v, axis=1, keepdims=True) for v in (x, means))
+    assert ((x @ means.T).argmax(1) == a.y_test).mean() > 0.7
+
+
+def test_file_in_the_data_directory_is_read(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arrays = small_arrays()
+    np.savez(tmp_path / "cifar10.npz", **arrays)
+    by_argument = datasets.load("cifar10", root=tmp_path)
+    monkeypatch.setenv("MASO_DATA", str(tmp_path))
+    by_variable = datasets.load("cifar10")
+    assert by_argument.checksum == by_variable.checksum
+    assert (by_argument.x_train == arrays["x_train"]).all()
+    assert by_argument.classes[0] == "airplane"
+
+
+def test_checksum_sees_every_pixel(tmp_path) -> None:
+    arrays = small_arrays()
+    np.savez(tmp_path / "cifar10.npz", **arrays)
+    before = datasets.load("cifar10", root=tmp_path).checksum
+    arrays["x_test"][0, 0, 0, 0] ^= 1
+    np.savez(tmp_path / "cifar10.npz", **arrays)
+    assert datasets.load("cifar10", root=tmp_path).checksum != before
+
+
+def test_data_directory_order(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MASO_DATA", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert datasets.data_directory() == tmp_path / "cache" / "maso"
+    (tmp_path / "data").mkdir()
+    assert datasets.data_directory().resolve() == tmp_path / "data"
+    monkeypatch.setenv("MASO_DATA", str(tmp_path / "env"))
+    assert datasets.data_directory() == tmp_path / "env"
+    assert datasets.data_directory("here").name == "here"
+
+
+def test_unknown_name_lists_the_valid_ones() -> None:
+    with pytest.raises(MasoError, match=r"'imagenet'.*cifar10.*digits"):
+        datasets.load("imagenet")
+
+
+def test_damaged_file(tmp_path) -> None:
+    (tmp_path / "mnist.npz").write_bytes(b"PK\x03\x04 not an archive")
+    with pytest.raises(MasoError, match=r"mnist.npz is damaged.*Delete it"):
+        datasets.load("mnist", root=tmp_path)
+
+
+def test_wrong_kind_of_arrays(tmp_path) -> None:
+    arrays = small_arrays() | {"x_train": np.zeros((6, 8, 8, 3))}
+    np.savez(tmp_path / "mnist.npz", **arrays)
+    with pytest.raises(MasoError, match=r"x_train is float64.*expected uint8"):
+        datasets.load("mnist", root=tmp_path)
+
+
+class Images:
+    """Stands for a torchvision data set of two grey images."""
+
+    def __init__(self, root, *, train: bool, download: bool) -> None:
+        assert download
+        self.data, self.targets = torch.full((2, 28, 28), 7 if train else 9, dtype=torch.uint8), [1, 2]
+
+
+def test_torchvision_fetches_and_the_file_is_written(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sets = datasets.import_torchvision().datasets
+    monkeypatch.setattr(sets, "MNIST", Images)
+    first = datasets.load("mnist", root=tmp_path / "new")
+    assert first.x_train.shape == (2, 28, 28, 1)
+    assert sorted(p.name for p in (tmp_path / "new").iterdir()) == ["mnist.npz"]
+    monkeypatch.delattr(sets, "MNIST")
+    monkeypatch.setattr(sets, "MNIST", None, raising=False)
+    assert datasets.load("mnist", root=tmp_path / "new").checksum == first.checksum
+
+
+def test_svhn_layout(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Svhn:
+        def __init__(self, root, *, split: str, download: bool) -> None:
+            self.data, self.labels = np.zeros((2, 3, 32, 32), np.uint8), np.array([0, 9])
+            self.data[:, 1] = 5
+
+    monkeypatch.setattr(datasets.import_torchvision().datasets, "SVHN", Svhn)
+    data = datasets.load("svhn", root=tmp_path)
+    assert data.x_test.shape == (2, 32, 32, 3)
+    assert (data.x_test[..., 1] == 5).all()
+
+
+def test_no_internet_says_what_to_do_and_leaves_nothing(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args, **kwargs):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(datasets.import_torchvision().datasets, "MNIST", fail)
+    with pytest.raises(MasoError, match=r"'mnist' is not in .*MASO_DATA.*'digits' needs no file"):
+        datasets.load("mnist", root=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_usps_in_floats_becomes_uint8(tmp_path) -> None:
+    arrays = small_arrays() | {"x_train": np.full((6, 16, 16, 1), 0.2, np.float32)}
+    arrays["x_train"][0] = 1
+    np.savez(tmp_path / "usps.npz", **arrays)
+    x = datasets.load("usps", root=tmp_path).x_train
+    assert x.dtype == np.uint8
+    assert x[0, 0, 0, 0] == 255
+    assert x[1, 0, 0, 0] == 51
+
+
+def test_to_tensor_moves_channels_and_scales() -> None:
+    x = datasets.to_tensor(small_arrays()["x_train"])
+    assert x.shape == (6, 3, 8, 8)
+    assert x.dtype == torch.float32
+    assert float(x.max()) <= 1
+
+
+@pytest.mark.parametrize(
+    ("name", "train", "test"), [("cifar10", 50000, 10000), ("mnist", 60000, 10000), ("usps", 7291, 2007)]
+)
+def test_the_real_files_where_they_are(name: str, train: int, test: int) -> None:
+    if not (datasets.data_directory() / f"{name}.npz").exists():
+        pytest.skip(f"{name}.npz is not in {datasets.data_directory()}")
+    data = datasets.load(name)
+    assert (len(data.x_train), len(data.x_test)) == (train, test)
+    assert set(data.y_test) == set(range(10))

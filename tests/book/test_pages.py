@@ -1,0 +1,190 @@
+"""Every page of the built site, opened from disk in headless Chromium: desktop and phone, light and dark.
+
+The site is `_build/html` (`make book` builds it). Chromium is the one that the environment variable MASO_CHROMIUM
+names, else one on the PATH, else playwright's own.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from functools import cache
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+
+import maso_book.tree
+
+pytestmark = pytest.mark.browser
+
+SITE = maso_book.tree.root() / "_build" / "html"
+PAGES = sorted(page.relative_to(SITE).as_posix() for page in SITE.rglob("*.html") if "_static" not in page.parts)
+SCREENS = {"desktop": (1280, 900), "phone": (390, 844)}
+CHROMIUM = os.environ.get("MASO_CHROMIUM") or next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+
+# What is wrong with a page, seen from inside: a list of sentences.
+INSPECT = r"""async () => {
+  const wrong = [];
+  for (const image of document.images) {
+    image.loading = "eager";
+    await image.decode().catch(() => {});
+    if (!image.complete || !image.naturalWidth) wrong.push(`missing image ${image.src}`);
+    if (!image.alt && !image.closest("a.navbar-brand")) wrong.push(`image without alternative text ${image.src}`);
+  }
+  const mathematics = document.querySelectorAll(".math");
+  if (mathematics.length && !window.MathJax) wrong.push("mathematics, but no MathJax");
+  if (window.MathJax) await MathJax.startup.promise;
+  for (const formula of mathematics)
+    if (!formula.querySelector("mjx-container") && !formula.closest("mjx-container"))
+      wrong.push(`mathematics not rendered: ${formula.textContent.slice(0, 80)}`);
+  for (const error of document.querySelectorAll("mjx-merror")) wrong.push(`mathematics in error: ${error.textContent}`);
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) {
+    const {parentElement: parent, data} = walker.currentNode;
+    if (parent.closest("script, style, code, pre, mjx-container, noscript, textarea")) continue;
+    if (/\$[^$]+\$|\\\(|\\\[|\\frac|\{[a-z:]+\}`/.test(data)) wrong.push(`raw markup: ${data.trim().slice(0, 80)}`);
+  }
+  const {scrollWidth, clientWidth} = document.documentElement;
+  if (scrollWidth > clientWidth + 1) {
+    const inBox = element =>
+      element && (getComputedStyle(element).overflowX !== "visible" || inBox(element.parentElement));
+    const wide = [...document.querySelectorAll("main *")].filter(
+      element => element.getBoundingClientRect().right > clientWidth + 1 && !inBox(element.parentElement));
+    const names = wide.slice(0, 3).map(element => `<${element.tagName.toLowerCase()} class="${element.className}">`);
+    wrong.push(`${scrollWidth} pixels wide on a screen of ${clientWidth}: ${names.join(", ")}`);
+  }
+  return wrong;
+}"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="module", params=["light", "dark"])
+def theme(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="module", params=list(SCREENS))
+def context(browser: Browser, theme: str, request: pytest.FixtureRequest) -> Iterator[BrowserContext]:
+    width, height = SCREENS[request.param]
+    opened = browser.new_context(viewport={"width": width, "height": height}, offline=True)
+    opened.add_init_script(f"localStorage.setItem('mode', '{theme}'); localStorage.setItem('theme', '{theme}')")
+    yield opened
+    opened.close()
+
+
+def test_the_site_is_built() -> None:
+    missing = {"index.html", "claims.html", "rerun.html", "extend.html", "api.html", "bibliography.html"} - set(PAGES)
+    assert not missing, f"{SITE} lacks {sorted(missing)}: build it first with `make book`"
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_page_is_whole(context: BrowserContext, theme: str, name: str) -> None:
+    page = context.new_page()
+    wrong = watch(page)
+    try:
+        page.goto((SITE / name).as_uri(), wait_until="load")
+        wrong += page.evaluate(INSPECT)
+        if page.evaluate("document.documentElement.dataset.theme") != theme:
+            wrong.append(f"the theme is not {theme}")
+    finally:
+        page.close()
+    assert not wrong, "\n".join(dict.fromkeys(wrong))
+
+
+def watch(page: Page) -> list[str]:
+    """A list that fills with what goes wrong while the page loads."""
+    wrong: list[str] = []
+    page.on("console", lambda message: wrong.append(f"console: {message.text}") if message.type == "error" else None)
+    page.on("pageerror", lambda error: wrong.append(f"script error: {error}"))
+    page.on("requestfailed", lambda request: wrong.append(f"failed request: {request.url}"))
+    page.on(
+        "request",
+        lambda request: (
+            None
+            if request.url.startswith(("file:", "data:", "blob:"))
+            else wrong.append(f"request to the network: {request.url}")
+        ),
+    )
+    return wrong
+
+
+class Anchors(HTMLParser):
+    """The links of a page and the names in it that a link can lead to."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.names: set[str] = set()
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        self.names |= {value for key in ("id", "name") if (value := values.get(key))}
+        if tag in ("a", "link") and (link := values.get("href")):
+            self.links.append(link)
+
+
+@cache
+def anchors(path: Path) -> Anchors:
+    return Anchors(path)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_links_inside_the_site_lead_somewhere(name: str) -> None:
+    dead = []
+    for link in anchors(SITE / name).links:
+        parts = urlsplit(link)
+        if parts.scheme or parts.netloc:
+            continue
+        target = (SITE / name).parent / unquote(parts.path) if parts.path else SITE / name
+        if (
+            not target.is_file()
+            or SITE not in target.resolve().parents
+            or (
+                parts.fragment
+                and target.suffix == ".html"
+                and unquote(parts.fragment) not in anchors(target.resolve()).names
+            )
+        ):
+            dead.append(link)
+    assert not dead, f"dead links: {sorted(set(dead))}"
+
+
+@pytest.mark.parametrize("name", [name for name in PAGES if name.startswith("chapters/")])
+def test_every_figure_says_where_it_is_from_and_opens_its_code(context: BrowserContext, name: str) -> None:
+    page = context.new_page()
+    try:
+        page.goto((SITE / name).as_uri(), wait_until="load")
+        figures, lines = page.locator("div.cell figure").count(), page.locator("div.maso-provenance")
+        assert lines.count() >= figures > 0
+        for line in lines.all():
+            code = line.locator("a", has_text="code")
+            code.click()
+            assert page.locator(code.get_attribute("href") or "").is_visible()
+            assert line.locator("a", has_text="notebook").count() == 1
+    finally:
+        page.close()
+
+
+def test_search_works_from_disk(context: BrowserContext) -> None:
+    page = context.new_page()
+    wrong = watch(page)
+    try:
+        page.goto((SITE / "search.html").as_uri() + "?q=spline", wait_until="load")
+        page.locator("#search-results li a").first.wait_for()
+    finally:
+        page.close()
+    assert not wrong, "\n".join(wrong)

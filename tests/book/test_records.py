@@ -1,0 +1,254 @@
+"""Records are whole or absent, read back as written, and refuse what is not theirs."""
+
+import errno
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from toy import Config
+
+from maso import MasoError
+from maso_book import records
+
+PROVENANCE = {"seconds": 1.0, "device": "cpu"}
+plain = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+def save(root: Path, config: object = Config(0), **arrays: np.ndarray) -> records.Record:
+    return records.save("01-toy", config, {"n": 1}, arrays or {"x": np.arange(3)}, PROVENANCE, root=root)
+
+
+def files(root: Path) -> set[str]:
+    return {path.name.rpartition(".")[2] for path in root.rglob("*") if path.is_file()}
+
+
+@settings(max_examples=25, deadline=None)
+@given(metrics=st.dictionaries(st.text(), plain, max_size=4))
+def test_what_is_saved_is_what_is_loaded(metrics: dict, tmp_path_factory: pytest.TempPathFactory) -> None:
+    root = tmp_path_factory.mktemp("results")
+    arrays = {"a": np.linspace(0, 1, 4), "b": np.array([[True], [False]]), "c": np.array(["x", "yy"])}
+    saved = records.save("01-toy", Config(3), metrics, arrays, PROVENANCE, root=root)
+    (loaded,) = records.find("01-toy", root)
+    assert loaded.metrics == metrics
+    assert loaded.config == {"seed": 3, "power": 2}
+    assert loaded.hash == saved.hash == records.content_hash("01-toy", Config(3))
+    assert all(np.array_equal(loaded.arrays[name], arrays[name]) for name in arrays)
+    assert loaded.path == root / "01-toy" / f"{saved.hash}.json"
+    assert records.verify(root) == []
+
+
+def test_the_hash_depends_on_the_experiment_and_on_every_field() -> None:
+    names = {records.content_hash(name, Config(*c)) for name in ("a", "b") for c in ((0, 1), (1, 0), (1, 1))}
+    assert len(names) == 6
+    assert records.content_hash("a", Config(0, 1)) == records.content_hash("a", {"power": 1, "seed": 0})
+
+
+def test_the_same_record_has_the_same_bytes(tmp_path: Path) -> None:
+    first = save(tmp_path / "one")
+    second = save(tmp_path / "two")
+    assert first.path is not None
+    assert second.path is not None
+    for suffix in (".json", ".npz"):
+        assert first.path.with_suffix(suffix).read_bytes() == second.path.with_suffix(suffix).read_bytes()
+
+
+def test_a_record_without_arrays_has_no_npz_and_replaces_one_that_had(tmp_path: Path) -> None:
+    save(tmp_path)
+    again = records.save("01-toy", Config(0), {}, {}, PROVENANCE, root=tmp_path)
+    assert again.arrays == {}
+    assert files(tmp_path) == {"json"}
+
+
+@pytest.mark.parametrize(
+    "metrics", [{"x": float("nan")}, {"x": [np.inf]}, {"x": np.zeros(2)}, {"x": object()}, {"x": {1: 2}}]
+)
+def test_what_has_no_json_form_is_refused(metrics: dict, tmp_path: Path) -> None:
+    with pytest.raises(MasoError, match="metrics"):
+        records.save("01-toy", Config(0), metrics, {}, PROVENANCE, root=tmp_path)
+    assert files(tmp_path) == set()
+
+
+def test_arrays_of_objects_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(MasoError, match="without objects"):
+        save(tmp_path, x=np.array([{}]))
+    assert files(tmp_path) == set()
+
+
+def edit(path: Path, **change: object) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+
+
+def corrupt(path: Path, how: str) -> None:
+    content = json.loads(path.read_text())
+    if how == "truncated":
+        path.write_bytes(path.read_bytes()[:40])
+    elif how == "empty":
+        path.write_bytes(b"")
+    elif how == "a list":
+        path.write_text("[1]")
+    elif how == "no metrics":
+        del content["metrics"]
+        path.write_text(json.dumps(content))
+    elif how == "extra":
+        edit(path, more=1)
+    elif how == "another schema":
+        edit(path, schema=99)
+    elif how == "edited":
+        edit(path, config={"seed": 7, "power": 2})
+    elif how == "renamed":
+        path.rename(path.with_name("0123456789abcdef.json"))
+    elif how == "npz changed":
+        path.with_suffix(".npz").write_bytes(b"PK")
+    elif how == "npz gone":
+        path.with_suffix(".npz").unlink()
+    elif how == "wrong type":
+        edit(path, metrics=3)
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ("truncated", "corrupt: it is not JSON"),
+        ("empty", "corrupt: it is not JSON"),
+        ("a list", "not a record of this book"),
+        ("no metrics", r"missing or wrong \['metrics'\]"),
+        ("wrong type", r"missing or wrong \['metrics'\]"),
+        ("extra", r"unexpected \['more'\]"),
+        ("another schema", "schema 99, this version of maso reads 1"),
+        ("edited", "does not belong there"),
+        ("renamed", "does not belong there"),
+        ("npz changed", "checksum is not the recorded one"),
+        ("npz gone", "cannot be read"),
+    ],
+)
+def test_corrupt_and_foreign_records_are_refused_and_found_by_verify(how: str, message: str, tmp_path: Path) -> None:
+    path = save(tmp_path).path
+    assert path is not None
+    corrupt(path, how)
+    with pytest.raises(MasoError, match=message) as caught:
+        records.find("01-toy", tmp_path)
+    assert str(caught.value) in records.verify(tmp_path)
+
+
+def test_verify_names_strange_files_and_arrays_without_a_record(tmp_path: Path) -> None:
+    path = save(tmp_path).path
+    assert path is not None
+    path.unlink()
+    (tmp_path / "01-toy" / "notes.txt").touch()
+    first, second = records.verify(tmp_path)
+    assert "no JSON file" in first
+    assert "notes.txt is not a record" in second
+
+
+def test_a_missing_record_is_named(tmp_path: Path) -> None:
+    with pytest.raises(MasoError, match="There is no record"):
+        records.load(tmp_path / "x.json")
+    assert records.find("01-nothing", tmp_path) == []
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+@pytest.mark.parametrize("there_before", [False, True])
+def test_a_full_disk_leaves_nothing_half_written(
+    call: str, there_before: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if there_before:
+        save(tmp_path)
+
+    def full(*args: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, call, full)
+    with pytest.raises(MasoError, match="disk is full"):
+        save(tmp_path, x=np.arange(9))
+    monkeypatch.undo()
+    assert files(tmp_path) == ({"json", "npz"} if there_before and call == "fsync" else set())
+    assert records.verify(tmp_path) == []
+
+
+def test_a_file_size_limit_leaves_nothing_half_written(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
+    try:
+        with pytest.raises(MasoError, match="disk is full"):
+            save(tmp_path, x=np.random.default_rng(0).normal(size=4000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert files(tmp_path) == set()
+
+
+def test_results_that_cannot_be_written_are_named_before_the_run(tmp_path: Path) -> None:
+    (tmp_path / "results").write_text("a file where the folder should be")
+    with pytest.raises(MasoError, match="Make this folder writable"):
+        records.check_writable("01-toy", root=tmp_path / "results")
+    with pytest.raises(MasoError, match="Make this folder writable"):
+        save(tmp_path / "results")
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import numpy as np
+from maso_book import records
+
+def save(root, n):
+    records.save("01-toy", {"seed": 0, "power": 2}, {"n": n}, {"x": np.arange(n)}, {"seconds": 1.0}, root=root)
+
+def die_at(step):
+    def counted(function):
+        def call(*args, **kwargs):
+            nonlocal step
+            if step == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            step -= 1
+            return function(*args, **kwargs)
+        return call
+    os.fsync, os.replace, Path.unlink = counted(os.fsync), counted(os.replace), counted(Path.unlink)
+
+for before in ("none", "old"):
+    for step in range(15):
+        root = Path(sys.argv[1], f"{before}-{step}")
+        if before == "old":
+            save(root, 1)
+        child = os.fork()
+        if child == 0:
+            die_at(step)
+            save(root, 2)
+            os._exit(0)
+        print(root.name, os.waitpid(child, 0)[1])
+"""
+
+
+def test_a_killed_run_leaves_a_whole_record_or_none(tmp_path: Path) -> None:
+    ran = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], check=True, capture_output=True, text=True)
+    ended = dict(line.split() for line in ran.stdout.splitlines())
+    killed = [name for name, status in ended.items() if status == str(int(signal.SIGKILL))]
+    assert len(killed) >= 10
+    assert set(ended.values()) == {str(int(signal.SIGKILL)), "0"}
+    for name in ended:
+        found = [record.metrics["n"] for record in records.find("01-toy", tmp_path / name)]
+        assert found in ([], [1], [2]) if name in killed else found == [2]
+        assert save(tmp_path / name).metrics == {"n": 1}  # whatever was left behind, running it again works
+        assert records.verify(tmp_path / name) == []
+
+
+def test_provenance_says_how_it_was_made() -> None:
+    made = records.provenance(started=datetime(2026, 1, 2, tzinfo=UTC), seconds=1.23456, code="c", dataset="d")
+    assert made["start"] == "2026-01-02T00:00:00+00:00"
+    assert made["seconds"] == 1.235
+    assert made["device"] == "cpu"
+    assert made["device_name"]
+    assert made["peak_memory_mb"] > 0
+    assert {"maso", "commit", "code", "python", "torch", "numpy", "torchvision", "cuda", "dataset"} <= set(made)

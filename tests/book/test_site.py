@@ -1,0 +1,205 @@
+"""The book's own parts: claims as data, README.md against the records, provenance lines, the pages made from them."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+import yaml
+
+import maso
+import maso_book.tree
+from maso.errors import MasoError
+from maso_book import results
+from maso_book import site as book
+from maso_book import style as plots
+from maso_book.front import figure as front
+from maso_book.records import Record
+from maso_book.verdict import Verdict
+
+ROOT = maso_book.tree.root()
+MADE = {"device_name": "Some Processor", "device": "cpu", "start": "2026-01-31T12:00:00+00:00"}
+RECORD = Record(
+    "01-rates", {"seed": 0}, {}, {}, MADE, "0123456789abcdef", Path("results/01-rates/0123456789abcdef.json")
+)
+
+
+def test_claims_are_numbered_in_order_and_complete() -> None:
+    chapters = [chapter.number for chapter in book.chapters(ROOT)]
+    assert chapters == [f"{n:02}" for n in range(1, 12)]
+    for number in chapters:
+        ids = [claim.id for claim in book.claims(ROOT) if claim.chapter == number]
+        assert ids == [f"{number}.{k}" for k in range(1, len(ids) + 1)]
+        assert ids
+    assert [claim.chapter for claim in book.claims(ROOT)] == sorted(claim.chapter for claim in book.claims(ROOT))
+
+
+def test_every_claim_has_its_words_and_known_sources() -> None:
+    known = set(re.findall(r"@\w+\{(\w+),", (ROOT / "book" / "references.bib").read_text()))
+    for claim in book.claims(ROOT):
+        assert claim.statement.endswith((".", "?")), claim.id
+        assert claim.criterion.endswith("."), claim.id
+        assert set(claim.source) <= known, claim.id
+
+
+def test_every_notebook_is_in_the_table_of_contents_and_the_list_of_chapters() -> None:
+    toc = yaml.safe_load((ROOT / "book" / "_toc.yml").read_text())
+    files = [entry["file"] for part in toc["parts"] for entry in part["chapters"]]
+    notebooks = {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")}
+    assert {Path(file).name for file in files if file.startswith("chapters/")} == notebooks
+    assert {chapter.notebook.stem for chapter in book.chapters(ROOT) if chapter.notebook} == notebooks
+    for file in files:
+        assert file.startswith("chapters/") or (ROOT / "book" / f"{file}.md").is_file()
+
+
+def test_readme_code_runs_as_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert len([line for line in code.splitlines() if line.strip()]) == 10
+    exec(compile(code, "README.md", "exec"), {})
+    printed = capsys.readouterr().out
+    error = re.search(r"largest error (\S+)", printed)
+    assert error
+    assert float(error[1]) < 1e-5
+
+
+def test_readme_table_is_that_of_the_records() -> None:
+    text = (ROOT / "README.md").read_text()
+    table = text.split(book.TABLE_BEGIN)[1].split(book.TABLE_END)[0].strip()
+    advice = "python -c 'import maso_book.site, maso_book.tree; maso_book.site.update_readme(maso_book.tree.root())'"
+    assert table == book.chapter_table(ROOT), f"README.md is behind the records: {advice}"
+
+
+def test_readme_links_lead_somewhere() -> None:
+    for link in re.findall(r"\]\(([^)#]+)\)", (ROOT / "README.md").read_text()):
+        assert link.startswith("http") or (ROOT / link).exists(), link
+
+
+def test_every_claim_has_one_verdict_of_a_known_outcome() -> None:
+    found = book.verdicts(ROOT)
+    assert list(found) == [claim.id for claim in book.claims(ROOT)]
+    assert {verdict.outcome for verdict in found.values()} <= set(plots.OUTCOMES)
+
+
+def test_a_verdict_on_an_unknown_claim_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(book, "chapter_verdicts", lambda chapter, root: [Verdict("99.9", "holds", "")])
+    with pytest.raises(MasoError, match=r"99\.9.*claims\.yml"):
+        book.verdicts(ROOT)
+
+
+def test_boxes_say_claim_criterion_and_verdict() -> None:
+    box = book.claim_box("01").data
+    claim = book.claims(ROOT)[0]
+    assert claim.statement in box
+    assert claim.criterion in box
+    said = book.verdict_box([Verdict("01.1", "holds", "0 of 1,000 differ")]).data
+    assert claim.statement in said
+    assert "✔ holds" in said
+    assert "0 of 1,000 differ" in said
+    with pytest.raises(MasoError, match="99"):
+        book.claim_box("99")
+
+
+@pytest.fixture
+def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A small working tree: the book's data, one notebook, a quickly trained front page network."""
+    for name in ("book", "notebooks", "results"):
+        (tmp_path / name).mkdir()
+    shutil.copy(ROOT / "_config.yml", tmp_path)
+    for name in ("claims.yml", "chapters.yml"):
+        shutil.copy(ROOT / "book" / name, tmp_path / "book")
+    (tmp_path / "notebooks" / "01-maso-proof-checks.ipynb").write_text("{}")
+    monkeypatch.setenv("MASO_ROOT", str(tmp_path))
+    quick = results.results("00-front", "quick")
+    monkeypatch.setattr(results, "results", lambda name: quick)
+    return tmp_path
+
+
+def test_front_picture_shows_every_cell_in_the_colour_of_its_class(tree: Path) -> None:
+    (record,) = results.results("00-front")
+    model = front.trained(record)
+    cells, glass = front.panes(model)
+    points = torch.from_numpy(np.random.default_rng(0).uniform(*np.reshape(front.WINDOW, (2, 2)).T, (300, 2)))
+    kind = model(points).argmax(1).numpy()
+    pane = glass.locate(points.numpy())
+    assert ((pane[:, None] == pane) <= (kind[:, None] == kind)).all()
+    figure, count = front.stained_glass(record)
+    glazing, lead = figure.axes[0].collections
+    assert count == len(cells) <= len(glass) == len(glazing.get_paths())
+    assert len({tuple(colour) for colour in glazing.get_facecolor()}) == len(glass)
+    assert len(lead.get_segments()) == len(cells.decision_boundary())
+    plt.close(figure)
+
+
+def test_generated_pages_and_the_files_they_link_to(tree: Path) -> None:
+    book.write_generated(tree)
+    folder = tree / "book" / "generated"
+    page = (folder / "claims.md").read_text()
+    for claim in book.claims(tree):
+        assert f"(claim-{claim.id.replace('.', '-')})=" in page
+        assert claim.criterion in page
+    assert "0 of" not in (folder / "front.md").read_text()
+    assert (folder / "front.md").read_text().count("maso-chip") == len(book.claims(tree))
+    assert (folder / "site" / "notebooks" / "01-maso-proof-checks.ipynb").is_file()
+    assert "<svg" in (folder / "front.svg").read_text()
+    assert "Live run" in (folder / "picture.md").read_text()
+    for name in maso.__all__:
+        assert name in (folder / "api.md").read_text()
+    book.write_generated(tree)  # a second time: what is there is replaced
+
+
+def test_provenance_names_device_and_day_and_links_records() -> None:
+    assert plots.provenance_text(RECORD) == "Recorded run on Some Processor (cpu), 2026-01-31"
+    line = plots.provenance_line(RECORD)
+    assert 'href="../results/01-rates/0123456789abcdef.json"' in line
+    assert "<details>" in plots.provenance_line(*[RECORD] * 5)
+    live = plots.provenance_line()
+    assert "Live run on" in live
+    assert "href" not in live
+
+
+def test_show_gives_a_picture_then_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def figure() -> plt.Figure:
+        fig, axes = plt.subplots()
+        axes.plot([0, 1])
+        return fig
+
+    assert plots.render(figure(), "svg") == plots.render(figure(), "svg")
+    shown: list[dict[str, str]] = []
+    monkeypatch.setattr(plots, "display", lambda data, raw: shown.append(data))
+    plots.show(figure(), RECORD)
+    picture, line = shown
+    assert "image/svg+xml" in picture
+    assert line["text/html"] == plots.provenance_line(RECORD)
+    monkeypatch.setattr(plots, "LARGEST_SVG", 10)
+    plots.show(figure())
+    assert "image/png" in shown[2]
+    plt.close("all")
+
+
+def test_provenance_lines_get_links_to_code_and_notebook() -> None:
+    output = {"output_type": "display_data", "data": {"text/html": plots.provenance_line(RECORD)}, "metadata": {}}
+    cell = {"cell_type": "code", "id": "a", "metadata": {}, "source": "", "outputs": [output], "execution_count": 1}
+    source = [json.dumps({"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 5})]
+    book._link_provenance(None, "chapters/01-title", source)  # type: ignore[arg-type]
+    code, line = json.loads(source[0])["cells"]
+    assert code["outputs"] == []
+    assert f'href="#{code["metadata"]["maso_anchor"]}"' in line["source"]
+    assert 'href="../notebooks/01-title.ipynb"' in line["source"]
+
+
+def test_docstrings_become_restructuredtext() -> None:
+    lines = ["`x` of (N, *shape), `Fraction`s", ">>> f(*x)  # `x`", "out * 2", "", "a * b"]
+    book._plain_docstring(None, "", "", None, None, lines)  # type: ignore[arg-type]
+    assert lines == [r"``x`` of (N, \*shape), ``Fraction``\ s", ">>> f(*x)  # `x`", "out * 2", "", r"a \* b"]
+
+
+def test_palette_is_told_apart() -> None:
+    colours = np.array([[int(colour[k : k + 2], 16) for k in (1, 3, 5)] for colour in plots.PALETTE.values()])
+    distance = np.abs(colours[:, None] - colours[None]).sum(2) + 1000 * np.eye(len(colours))
+    assert distance.min() > 60
