@@ -4,9 +4,9 @@
 # the digest of all the chapter depends on. Modification times play no part.
 import sys
 
-from maso_book import registry, results, runner, tree
+from maso_book import chapters, registry, results, runner, tree
 
-CHAPTERS = {chapter.name: chapter for chapter in runner.chapters(tree.root())}
+CHAPTERS = {chapter.name: chapter for chapter in chapters.written(tree.root())}
 for chapter in CHAPTERS.values():
     runner.is_fresh(chapter)  # removes a marker whose notebook is not there as it was
 MARKERS = [str(runner.marker(chapter).relative_to(tree.root())) for chapter in CHAPTERS.values()]

@@ -23,7 +23,7 @@ import yaml
 
 import maso_book.tree
 from maso.errors import MasoError
-from maso_book import records, registry, results, runner
+from maso_book import chapters, records, registry, results, runner
 from maso_book.differences import differences
 from maso_book.experiment import Experiment
 from maso_book.parameters import PARAMETERS, PROFILES, check_device, check_profile
@@ -96,9 +96,9 @@ def _run(options: argparse.Namespace) -> int:
         return _run_experiments(options, parameters)
     if options.budget is not None or options.record is not None:
         raise MasoError("--budget and --record belong to --profile full.")
-    names = options.chapters or [chapter.number for chapter in runner.chapters()]
+    names = options.chapters or [chapter.number for chapter in chapters.written()]
     parameters["profile"] = options.profile
-    wanted = [runner.chapter(name) for name in names]
+    wanted = [chapters.find(name) for name in names]
     for chapter in wanted:
         runner.check(chapter, parameters)  # before anything is run
     failed = []
@@ -153,13 +153,13 @@ def _run_experiments(options: argparse.Namespace, parameters: dict[str, Any]) ->
     return 0
 
 
-def _experiments_of(chapters: Sequence[str]) -> list[Experiment]:
+def _experiments_of(names: Sequence[str]) -> list[Experiment]:
     """The experiments of these chapters, which need no notebook yet; all where none is named."""
     known = registry.registry().values()
-    if not chapters:
+    if not names:
         return list(known)
     numbers = {experiment.chapter for experiment in known}
-    wanted = [name if name in numbers else runner.chapter(name).number for name in chapters]
+    wanted = [name if name in numbers else chapters.find(name).number for name in names]
     return [experiment for experiment in known if experiment.chapter in wanted]
 
 
@@ -183,7 +183,7 @@ def _relative(path: Path) -> Path:
 
 def _status(options: argparse.Namespace) -> int:
     folder = records.results_folder()
-    for chapter in runner.chapters():
+    for chapter in chapters.written():
         print(f"{chapter.name}: {'fresh' if runner.is_fresh(chapter) else 'to be run'}")
     for experiment in registry.registry().values():
         present = {path.stem for path in (folder / experiment.name).glob("*.json")}
@@ -278,13 +278,13 @@ def _book(options: argparse.Namespace) -> int:
     import maso_book.site
 
     root = maso_book.tree.root()
-    stale = [chapter for chapter in runner.chapters() if not runner.is_fresh(chapter)]
+    stale = [chapter for chapter in chapters.written() if not runner.is_fresh(chapter)]
     if stale:
         print(f"Running {', '.join(chapter.name for chapter in stale)}", flush=True)
         snakemake = [sys.executable, "-m", "snakemake", "chapters", "--cores", str(os.cpu_count() or 1)]
         how = "--keep-going --nolock --rerun-incomplete --rerun-triggers mtime --quiet rules host reason"
         subprocess.run([*snakemake, *how.split()], cwd=root, stdin=subprocess.DEVNULL, check=False)
-    failed = [chapter.number for chapter in runner.chapters() if not runner.is_fresh(chapter)]
+    failed = [chapter.number for chapter in chapters.written() if not runner.is_fresh(chapter)]
     index, built = (
         root / "_build" / "html" / "index.html",
         root / "_build" / "state" / f"site-{_site_digest(root)}.done",

@@ -15,7 +15,7 @@ RELATIVE, ABSOLUTE = 1e-3, 1e-6  # how far a re-run may be from its record, on a
 def differences(recorded: Record, again: Record) -> list[str]:
     """What a re-run found otherwise than its record: one line for each value, timings left out."""
     found: list[str] = []
-    _compare("metrics", recorded.metrics, again.metrics, found)
+    _compare("tables", recorded.tables, again.tables, found)
     _compare("arrays", recorded.arrays, again.arrays, found)
     return found
 

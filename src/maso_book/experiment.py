@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,22 +22,26 @@ if TYPE_CHECKING:
     from maso_book.trained import Recipe
 
 
+Rows = Mapping[str, Sequence[Mapping[str, Any]]]
+"""The tables that an experiment gives: name → rows, each a mapping of columns to scalars."""
+
+
 @dataclass(frozen=True)
 class Experiment:
     """One experiment of a chapter.
 
     Args:
         name: `"01-rates"`: its folder in `results/`; the part before the dash is the chapter.
-        run: configuration → (metrics with a JSON form, arrays). It seeds itself with `config.seed` and works on
-            `torch.get_default_device()`. Metrics and arrays whose name ends in `seconds` are timings: `verify` does
-            not compare them. It is defined by `def` at the top of a module: records of older code are known by it.
+        run: configuration → (tables, arrays), as `maso_book.records` has them. It seeds itself with `config.seed` and
+            works on `torch.get_default_device()`. Columns and arrays whose name ends in `seconds` are timings: `verify`
+            does not compare them. It is defined by `def` at the top of a module: records of older code are known by it.
         grid: profile → configurations: frozen dataclasses with at least `seed: int`; see the module's text.
         recipes: configuration → the networks that `run` asks of `maso_book.trained`. They are trained before
             it, together with those of the cells to come where that is faster, and not counted in its seconds.
     """
 
     name: str
-    run: Callable[[Any], tuple[dict[str, Any], dict[str, np.ndarray]]]
+    run: Callable[[Any], tuple[Rows, dict[str, np.ndarray]]]
     grid: Callable[[str], list[Any]]
     recipes: Callable[[Any], list[Recipe]] | None = None
 

@@ -1,8 +1,11 @@
 """Records: what one run of an experiment found, kept as `results/<experiment>/<hash>.json` (+ `.npz`).
 
 A record's name is the content hash of what was asked for: the first 16 hexadecimal digits of the SHA-256 of the
-canonical JSON of `{"experiment": …, "config": …}`. The JSON file holds `schema`, `experiment`, `config`, `metrics`,
+canonical JSON of `{"experiment": …, "config": …}`. The JSON file holds `schema`, `experiment`, `config`, `tables`,
 `provenance` and `arrays` (the SHA-256 of the npz file, null where there is none). Nothing reads pickle.
+
+What was measured is tidy: a table is a list of rows, one measurement each, and a row holds a number, a word, a truth
+value or null under each of the table's columns, whose names are snake_case, with their unit where they have one.
 
 Files are written under another name, synced and renamed, arrays first and JSON last; a run killed at any moment
 leaves either the whole record or none. `root` is everywhere the folder of all records, by default `results/` of
@@ -24,7 +27,7 @@ import re
 import resource
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -38,20 +41,25 @@ import torch
 import maso_book.tree
 from maso.errors import MasoError
 
-SCHEMA = 1
-FIELDS = {"schema", "experiment", "config", "metrics", "provenance", "arrays"}
+SCHEMA = 2
+FIELDS = {"schema", "experiment", "config", "tables", "provenance", "arrays"}
+COLUMN = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
+
+Scalar = str | bool | int | float | None
+Tables = dict[str, list[dict[str, Scalar]]]
+"""The tables of a record by name; an experiment whose rows are all of one kind has one table."""
 
 
 @dataclass(frozen=True)
 class Record:
-    """One run: what was asked for (`config`), what was found (`metrics`, `arrays`) and how (`provenance`).
+    """One run: what was asked for (`config`), what was found (`tables`, `arrays`) and how (`provenance`).
 
     `path` is the JSON file, None for a live run that was not written.
     """
 
     experiment: str
     config: dict[str, Any]
-    metrics: dict[str, Any]
+    tables: Tables
     arrays: dict[str, np.ndarray]
     provenance: dict[str, Any]
     hash: str
@@ -113,6 +121,34 @@ def plain(value: Any, what: str) -> Any:
         f"{what} is of type {type(value).__name__}, which has no JSON form. Use numbers, strings, lists and dicts; "
         "numpy arrays go into `arrays`."
     )
+
+
+def tidy(tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> Tables:
+    """These tables as JSON would give them back, checked.
+
+    Raises:
+        MasoError: a name is not snake_case, the rows of a table differ in their columns, or a value is no scalar.
+    """
+    if not isinstance(tables, Mapping):
+        raise MasoError(f"The tables of a record are a mapping of names to rows, not a {type(tables).__name__}.")
+    found: Tables = {}
+    for name, rows in tables.items():
+        columns = list(rows[0]) if rows else []
+        for wrong in (word for word in (name, *columns) if not COLUMN.fullmatch(word)):
+            raise MasoError(f"Table {name!r}: {wrong!r} is no name for a table or a column: write it in snake_case.")
+        for number, row in enumerate(rows):
+            if list(row) != columns:
+                raise MasoError(f"Table {name!r}: row {number} has the columns {list(row)}, the first one {columns}.")
+        found[name] = [plain(row, f"table {name!r}, row {number}") for number, row in enumerate(rows)]
+        for number, row in enumerate(found[name]):
+            for column, value in row.items():
+                if isinstance(value, list | dict):
+                    kind = type(value).__name__
+                    raise MasoError(
+                        f"Table {name!r}, row {number}: {column!r} holds a {kind}, and a row holds scalars: "
+                        "make a row of each, or put them into `arrays`."
+                    )
+    return found
 
 
 # Provenance ---------------------------------------------------------------------------------------------------------
@@ -254,7 +290,7 @@ def check_writable(experiment: str, *, root: Path | None = None) -> None:
 def save(
     experiment: str,
     config: Any,
-    metrics: Mapping[str, Any],
+    tables: Mapping[str, Sequence[Mapping[str, Any]]],
     arrays: Mapping[str, np.ndarray],
     provenance: Mapping[str, Any],
     *,
@@ -265,7 +301,7 @@ def save(
     Args:
         experiment: its name, which is its folder.
         config: a dataclass or a mapping with a JSON form.
-        metrics: JSON-able numbers and words.
+        tables: name → rows, see the module's text.
         arrays: name → array of numbers, booleans or strings.
         provenance: see `provenance`.
         root: folder of all records.
@@ -281,11 +317,11 @@ def save(
         "schema": SCHEMA,
         "experiment": experiment,
         "config": as_dict(config),
-        "metrics": plain(metrics, "metrics"),
+        "tables": tidy(tables),
         "provenance": plain(provenance, "provenance"),
         "arrays": hashlib.sha256(packed).hexdigest() if packed else None,
     }
-    text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    text = _as_text(content)
     asides: dict[Path, Path] = {}
     try:
         if packed:
@@ -303,9 +339,23 @@ def save(
     return load(path)
 
 
+def _as_text(content: Mapping[str, Any]) -> str:
+    """The JSON of a record: a line for each row of a table."""
+    tables = [
+        f"  {json.dumps(name)}: [\n"
+        + ",\n".join(f"   {json.dumps(row, ensure_ascii=False, allow_nan=False)}" for row in rows)
+        + "\n  ]"
+        for name, rows in content["tables"].items()
+    ]
+    held = json.dumps({**content, "tables": {}}, indent=1, ensure_ascii=False, allow_nan=False)
+    return held.replace('\n "tables": {}', '\n "tables": {\n' + ",\n".join(tables) + "\n }", 1) + "\n"
+
+
 def _pack(arrays: Mapping[str, np.ndarray]) -> bytes:
     """The npz file of these arrays (the same bytes for the same arrays); empty where there are none."""
     for name, array in arrays.items():
+        if not re.fullmatch(r"[\w.]+", name):
+            raise MasoError(f"The array {name!r}: write its name in snake_case.")
         if not isinstance(array, np.ndarray) or array.dtype.hasobject:
             kind = getattr(array, "dtype", type(array).__name__)
             raise MasoError(f"The array {name!r} is of type {kind}: records hold numpy arrays without objects.")
@@ -341,7 +391,7 @@ def load(path: Path) -> Record:
             f"The record {path} has schema {content['schema']!r}, this version of maso reads {SCHEMA}. "
             "Use the version of maso that wrote it, or run its chapter again with `--profile full`."
         )
-    kinds = {"experiment": str, "config": dict, "metrics": dict, "provenance": dict, "arrays": str | None}
+    kinds = {"experiment": str, "config": dict, "tables": dict, "provenance": dict, "arrays": str | None}
     wrong = sorted(k for k, kind in kinds.items() if k not in content or not isinstance(content[k], kind))
     if wrong or set(content) != FIELDS:
         extra = sorted(set(content) - FIELDS)
@@ -356,7 +406,7 @@ def load(path: Path) -> Record:
     return Record(
         experiment,
         config,
-        content["metrics"],
+        content["tables"],
         _unpack(path.with_suffix(".npz"), content["arrays"], advice),
         content["provenance"],
         name,

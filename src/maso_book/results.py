@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from tqdm import tqdm
@@ -29,6 +29,10 @@ from maso_book.experiment import Experiment
 from maso_book.parameters import check_device, check_profile, known_dataset
 from maso_book.progress import watched
 from maso_book.records import Record
+from maso_book.tidy import as_table
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def cells(
@@ -133,7 +137,7 @@ def compute(
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
     with torch.device(device):
-        metrics, arrays = experiment.run(config)
+        tables, arrays = experiment.run(config)
     provenance = records.provenance(
         started=started,
         seconds=time.perf_counter() - clock,
@@ -143,7 +147,7 @@ def compute(
     )
     asked = records.as_dict(config)
     name = records.content_hash(experiment.name, config)
-    return Record(experiment.name, asked, records.plain(metrics, "metrics"), arrays, provenance | networks, name)
+    return Record(experiment.name, asked, records.tidy(tables), arrays, provenance | networks, name)
 
 
 @cache
@@ -153,6 +157,20 @@ def _checksum(dataset: str | None) -> str | None:
     from maso_book.datasets import load
 
     return load(dataset).checksum
+
+
+def table(name: str, of: str | None = None, profile: str = "paper", **options: Any) -> pd.DataFrame:
+    """What an experiment measured, as a `pandas.DataFrame`: one row a measurement, with its configuration.
+
+    Args:
+        name: the experiment, `"05-templates"`.
+        of: which of its tables; not needed where it has one.
+        profile, options: as in `results`.
+
+    Example:
+        >>> table("01-rates").groupby("target")["largest"].min().index.tolist()  # doctest: +SKIP
+    """
+    return as_table(results(name, profile, **options), of)
 
 
 def run_missing(
@@ -202,7 +220,7 @@ def run_missing(
             left += 1
             continue
         slowest = max(slowest, live.provenance["seconds"])
-        done.append(records.save(experiment.name, config, live.metrics, live.arrays, live.provenance, root=folder))
+        done.append(records.save(experiment.name, config, live.tables, live.arrays, live.provenance, root=folder))
     return done, left
 
 

@@ -21,63 +21,17 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import nbformat
-import yaml
 
 import maso_book.tree
 from maso.errors import MasoError
 from maso_book import meaning, records, registry
+from maso_book.chapters import Chapter
+from maso_book.claims import claims
 from maso_book.parameters import PROFILES
-
-
-@dataclass(frozen=True)
-class Chapter:
-    """A source notebook `notebooks/<name>.ipynb`, its name being `NN-title`."""
-
-    name: str
-    root: Path
-
-    @property
-    def number(self) -> str:
-        """`"01"`."""
-        return self.name.partition("-")[0]
-
-    @property
-    def source(self) -> Path:
-        """The source notebook."""
-        return self.root / "notebooks" / f"{self.name}.ipynb"
-
-    def output(self, parameters: Mapping[str, Any]) -> Path:
-        """Where the run with these parameters goes."""
-        if not parameters:
-            return self.root / "book" / "chapters" / f"{self.name}.ipynb"
-        profile = parameters.get("profile", "other")
-        return self.root / "_build" / "chapters" / f"{self.name}-{profile}.ipynb"
-
-
-def chapters(root: Path | None = None) -> list[Chapter]:
-    """All chapters, in the order of their numbers."""
-    folder = root or maso_book.tree.root()
-    return [Chapter(file.stem, folder) for file in sorted((folder / "notebooks").glob("[0-9][0-9]-*.ipynb"))]
-
-
-def chapter(name: str, root: Path | None = None) -> Chapter:
-    """The chapter of this number (`"01"`, `"1"`) or name (`"01-maso-proof-checks"`).
-
-    Raises:
-        MasoError: there is none; the message lists those that there are.
-    """
-    known = chapters(root)
-    for candidate in known:
-        if name in (candidate.name, candidate.number, candidate.number.lstrip("0")):
-            return candidate
-    listed = ", ".join(candidate.name for candidate in known) or "none yet"
-    raise MasoError(f"There is no chapter {name!r}. Chapters: {listed}.")
-
 
 # Parameters ---------------------------------------------------------------------------------------------------------
 
@@ -151,16 +105,11 @@ def digest(which: Chapter, parameters: Mapping[str, Any] | None = None) -> str:
     used = [folder for folder in folders if folder.name.startswith(f"{which.number}-") or folder.name in code]
     files += [path for folder in used for path in sorted(folder.glob("*.json"))]
     asked = json.dumps(dict(parameters or {}), sort_keys=True, default=str)
-    claims = json.dumps([entry for entry in _claims(which.root) if entry.get("chapter") == which.number])
+    claimed = repr([claim for claim in claims(which.root) if claim.chapter == which.number])
     parts = [part for file in files for part in (file.name.encode(), file.read_bytes())]
     return maso_book.tree.digest(
-        [which.source.read_bytes(), executed.encode(), asked.encode(), claims.encode(), *parts]
+        [which.source.read_bytes(), executed.encode(), asked.encode(), claimed.encode(), *parts]
     )
-
-
-def _claims(root: Path) -> list[dict[str, Any]]:
-    path = root / "book" / "claims.yml"
-    return yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else []
 
 
 def marker(which: Chapter) -> Path:

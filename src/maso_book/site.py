@@ -13,20 +13,18 @@ import inspect
 import json
 import re
 import shutil
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import yaml
 from docutils import nodes
-from IPython.display import Markdown
 from sphinx.application import Sphinx
 
 import maso
-import maso_book.tree
 from maso.errors import MasoError
 from maso_book import records, registry, results
+from maso_book.chapters import Chapter, listed
+from maso_book.claims import Claim, claims
 from maso_book.front import figure as front
 from maso_book.records import Record
 from maso_book.style import OUTCOMES, PROVENANCE, provenance_line, write
@@ -34,55 +32,7 @@ from maso_book.verdict import Verdict
 
 TABLE_BEGIN = "<!-- chapters: begin (written by maso_book.site.update_readme) -->"
 TABLE_END = "<!-- chapters: end -->"
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A claim of the book, as ``book/claims.yml`` has it.
-
-    Attributes:
-        id: "NN.k".
-        chapter: "NN".
-        statement: one sentence, Markdown with mathematics.
-        criterion: what counts as evidence, fixed before the run.
-        source: keys of ``book/references.bib``; empty for a claim of the book's own.
-    """
-
-    id: str
-    chapter: str
-    statement: str
-    criterion: str
-    source: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Chapter:
-    """A chapter as ``book/chapters.yml`` has it; `notebook` is the path of its source, None while it is not written."""
-
-    number: str
-    title: str
-    question: str
-    notebook: Path | None
-
-
-def claims(root: Path) -> list[Claim]:
-    """All claims of the book in order."""
-    return [Claim(**{**entry, "source": tuple(entry["source"])}) for entry in _yaml(root / "book" / "claims.yml")]
-
-
-def chapters(root: Path) -> list[Chapter]:
-    """All chapters of the book in order."""
-    return [
-        Chapter(number, **about, notebook=next(iter(sorted((root / "notebooks").glob(f"{number}-*.ipynb"))), None))
-        for number, about in _yaml(root / "book" / "chapters.yml").items()
-    ]
-
-
-def _yaml(path: Path) -> Any:
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise MasoError(f"{path} is not valid YAML: {error}") from error
+KINDS = {"theorem": "(theorem)", "observation": "(observation)"}
 
 
 def verdicts(root: Path) -> dict[str, Verdict]:
@@ -95,7 +45,7 @@ def verdicts(root: Path) -> dict[str, Verdict]:
         MasoError: a chapter judges a claim that is not in ``book/claims.yml``, or with an unknown outcome.
     """
     found = {claim.id: Verdict(claim.id, "not tested", "") for claim in claims(root)}
-    for chapter in chapters(root):
+    for chapter in listed(root):
         for verdict in chapter_verdicts(chapter.number, root):
             if verdict.claim not in found:
                 raise MasoError(f"chapter {chapter.number} judges {verdict.claim!r}, which is not in book/claims.yml")
@@ -126,28 +76,7 @@ def chapter_verdicts(chapter: str, root: Path) -> list[Verdict]:
     return judge.verdicts(found)
 
 
-# What a chapter's notebook shows
-
-
-def claim_box(chapter: str) -> Markdown:
-    """The chapter's claims with their criteria, to stand at its top, before any code."""
-    root = maso_book.tree.root()
-    lines = [
-        f"> **Claim {c.id}.** {c.statement} {_cite(c.source)}  \n> *Criterion.* {c.criterion}"
-        for c in claims(root)
-        if c.chapter == chapter
-    ]
-    if not lines:
-        raise MasoError(f"no claims of chapter {chapter!r} in book/claims.yml: expected a number like '01'")
-    return Markdown("\n>\n".join(lines))
-
-
-def verdict_box(found: Sequence[Verdict]) -> Markdown:
-    """The verdicts with their evidence, to stand at the chapter's end."""
-    statement = {c.id: c.statement for c in claims(maso_book.tree.root())}
-    return Markdown(
-        "\n>\n".join(f"> {badge(v.outcome)} **{v.claim}** {statement[v.claim]}  \n> {v.evidence}" for v in found)
-    )
+# The words of claims and verdicts
 
 
 def badge(outcome: str) -> str:
@@ -155,11 +84,17 @@ def badge(outcome: str) -> str:
     return f'<span class="maso-badge {_css(outcome)}">{OUTCOMES[outcome][0]} {outcome}</span>'
 
 
+def chip(verdict: Verdict) -> str:
+    """The outcome's badge, then which part holds, the effect and the scale of the run (HTML)."""
+    about = [html.escape(words) for words in (verdict.part, verdict.effect, verdict.scale) if words]
+    return badge(verdict.outcome) + (f' <span class="maso-scale">{" · ".join(about)}</span>' if about else "")
+
+
 def _css(outcome: str) -> str:
     return "maso-" + outcome.replace(" ", "-")
 
 
-def _cite(source: Iterable[str]) -> str:
+def cite(source: Iterable[str]) -> str:
     keys = ",".join(source)
     return f"{{cite:p}}`{keys}`" if keys else "(this book)"
 
@@ -196,9 +131,7 @@ def write_generated(root: Path) -> None:
 
 def _page_of(chapter: Chapter, root: Path) -> str | None:
     """The chapter's page below ``book/``, if it has been made."""
-    if chapter.notebook is None or not (root / "book" / "chapters" / chapter.notebook.name).is_file():
-        return None
-    return f"chapters/{chapter.notebook.stem}"
+    return f"chapters/{chapter.name}" if chapter.name and chapter.output({}).is_file() else None
 
 
 def _title(chapter: Chapter, root: Path) -> str:
@@ -209,7 +142,7 @@ def _title(chapter: Chapter, root: Path) -> str:
 
 def _claims_page(root: Path, found: dict[str, Verdict]) -> str:
     parts = []
-    for chapter in chapters(root):
+    for chapter in listed(root):
         parts.append(f"## {_title(chapter, root)}\n\n*{chapter.question}*\n")
         for claim in claims(root):
             if claim.chapter != chapter.number:
@@ -218,12 +151,22 @@ def _claims_page(root: Path, found: dict[str, Verdict]) -> str:
             parts.append(
                 f"({_anchor(claim.id)})=\n"
                 f"::::{{container}} maso-claim {_css(verdict.outcome)}\n"
-                f"{badge(verdict.outcome)} **{claim.id}** {claim.statement} {_cite(claim.source)}\n\n"
+                f"{chip(verdict)}\n\n**{claim.id}** {claim.statement} {cite(claim.source)} {KINDS[claim.kind]}\n\n"
                 f"*Criterion.* {claim.criterion}\n\n"
+                + "".join(f"*{name}* {words}\n\n" for name, words in _more(claim).items())
                 + (f"*Evidence.* {verdict.evidence}\n" if verdict.evidence else "")
                 + "::::\n"
             )
     return "\n".join(parts)
+
+
+def _more(claim: Claim) -> dict[str, str]:
+    """What a claim has besides statement and criterion, by its heading."""
+    words = {"Smallest effect of interest.": claim.least, "The source says.": claim.corrects}
+    earlier = {
+        f"Until {each.date}.": f"{each.criterion} Verdict then: {each.outcome}. {each.reason}" for each in claim.history
+    }
+    return {name: text for name, text in (words | earlier).items() if text}
 
 
 def _anchor(claim_id: str) -> str:
@@ -232,15 +175,15 @@ def _anchor(claim_id: str) -> str:
 
 def _front_list(root: Path, found: dict[str, Verdict]) -> str:
     count = {outcome: sum(v.outcome == outcome for v in found.values()) for outcome in OUTCOMES}
-    legend = " ".join(f'{badge(outcome)} <span class="maso-count">{n}</span>' for outcome, n in count.items())
+    legend = " ".join(f'{badge(outcome)} <span class="maso-count">{n}</span>' for outcome, n in count.items() if n)
     rows = []
-    for chapter in chapters(root):
+    for chapter in listed(root):
         page = _page_of(chapter, root)
         title = f"{chapter.number} {html.escape(chapter.title)}"
         name = f'<a href="{page}.html">{title}</a>' if page else title
         chips = " ".join(
             f'<a class="maso-chip {_css(found[c.id].outcome)}" href="claims.html#{_anchor(c.id)}" '
-            f'title="{html.escape(found[c.id].outcome)}">{OUTCOMES[found[c.id].outcome][0]} {c.id}</a>'
+            f'title="{_hint(found[c.id])}">{OUTCOMES[found[c.id].outcome][0]} {c.id}</a>'
             for c in claims(root)
             if c.chapter == chapter.number
         )
@@ -249,6 +192,12 @@ def _front_list(root: Path, found: dict[str, Verdict]) -> str:
             f'<span class="maso-question">{html.escape(chapter.question)}</span></div><div>{chips}</div></li>'
         )
     return f'<p class="maso-legend">{legend}</p>\n<ul class="maso-chapters">\n' + "\n".join(rows) + "\n</ul>\n"
+
+
+def _hint(verdict: Verdict) -> str:
+    """What a chip of the front page says when it is pointed at."""
+    words = (verdict.outcome, verdict.part, verdict.effect, verdict.scale)
+    return html.escape(" · ".join(filter(None, words)))
 
 
 def _front_picture(folder: Path) -> str:
@@ -309,10 +258,10 @@ def chapter_table(root: Path) -> str:
     """The table of chapters with their verdicts as README.md shows it (Markdown)."""
     found = verdicts(root)
     lines = ["| Chapter | Question | Verdicts |", "|---|---|---|"]
-    for chapter in chapters(root):
+    for chapter in listed(root):
         title = f"{chapter.number} {chapter.title}"
-        if chapter.notebook:
-            title = f"[{title}]({chapter.notebook.relative_to(root).as_posix()})"
+        if chapter.name:
+            title = f"[{title}]({chapter.source.relative_to(root).as_posix()})"
         mine = [found[c.id] for c in claims(root) if c.chapter == chapter.number]
         if all(v.outcome == "not tested" for v in mine):
             said = "not tested yet"

@@ -11,7 +11,12 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Interval:
-    """Mean over seeds with its 95 % interval (Student); the interval of one seed is empty (NaN)."""
+    """Mean over seeds with its 95 % interval (Student); the interval of one seed is empty (NaN).
+
+    Example:
+        >>> f"{Interval(0.5, 0.25, 0.75):+.2f}", f"{Interval(0.5, 0.25, 0.75):.0%}"
+        ('+0.50 [+0.25, +0.75]', '50% [25%, 75%]')
+    """
 
     mean: float
     low: float
@@ -22,22 +27,34 @@ class Interval:
         """1 or −1 where the interval lies above or below 0, else 0."""
         return (self.low > 0) - (self.high < 0)
 
+    def __format__(self, spec: str) -> str:
+        return f"{self.mean:{spec}} [{self.low:{spec}}, {self.high:{spec}}]"
+
 
 def interval(values: Sequence[float]) -> Interval:
     """Mean and 95 % interval of one value per seed."""
-    from scipy.stats import t as student
+    from scipy.stats import ttest_1samp
 
-    n, mean = len(values), float(np.mean(values))
-    half = float(student.ppf(0.975, n - 1) * np.std(values, ddof=1) / math.sqrt(n)) if n > 1 else math.nan
-    return Interval(mean, mean - half, mean + half)
+    mean = float(np.mean(values))
+    if len(values) < 2:
+        return Interval(mean, math.nan, math.nan)
+    if np.ptp(values) == 0:
+        return Interval(mean, mean, mean)
+    found = ttest_1samp(values, 0.0).confidence_interval(0.95)
+    return Interval(mean, float(found.low), float(found.high))
+
+
+def student(values: Sequence[float]) -> tuple[float, float]:
+    """The ends of `interval`, as seaborn's `errorbar=` takes them."""
+    found = interval(values)
+    return found.low, found.high
 
 
 def auc(positive: np.ndarray, negative: np.ndarray) -> float:
     """Chance that a positive value exceeds a negative one, ties counting half: the area under the ROC curve."""
-    from scipy.stats import rankdata
+    from scipy.stats import mannwhitneyu
 
-    ranks = rankdata(np.concatenate([positive, negative]))[: len(positive)]
-    return float((ranks.mean() - (len(positive) + 1) / 2) / len(negative))
+    return float(mannwhitneyu(positive, negative, method="asymptotic").statistic / (len(positive) * len(negative)))
 
 
 def dip(values: np.ndarray) -> tuple[float, float]:

@@ -14,7 +14,7 @@ import io
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -36,8 +36,11 @@ PALETTE = {  # Okabe and Ito's colours, told apart with every common form of col
 }
 OUTCOMES = {  # verdict -> (sign, colour): never by colour alone
     "holds": ("✔", PALETTE["green"]),
+    "holds in part": ("◐", PALETTE["orange"]),
     "holds with conditions": ("◐", PALETTE["orange"]),
+    "too small to matter": ("≈", PALETTE["sky"]),
     "does not hold": ("✘", PALETTE["vermilion"]),
+    "not decided": ("?", PALETTE["purple"]),
     "not tested": ("○", "#767676"),
 }
 STYLE: dict[Any, Any] = {
@@ -74,16 +77,23 @@ LARGEST_SVG = 400_000
 """Bytes; a figure with more than that in vectors goes on the page as a PNG with twice the page's pixels."""
 
 
-def show(fig: Figure, *records: Record) -> None:
-    """Displays `fig` in the notebook, then one line that says where and when its numbers were made.
+class Drawn(Protocol):
+    """A figure, or what has one: an axes, a grid of seaborn's."""
+
+    figure: Any
+
+
+def show(drawn: Drawn, *records: Record) -> None:
+    """Displays a figure in the notebook, then one line that says where and when its numbers were made.
 
     The line links the records' files. The book (`maso_book.site.setup`) adds links to the figure's code cell and to its
     source notebook.
 
     Args:
-        fig: the figure; it is closed afterwards.
+        drawn: the figure, or axes or a seaborn grid on it; it is closed afterwards.
         records: what it was drawn from; none if the numbers were computed in this notebook ("live run").
     """
+    fig = drawn.figure
     svg = render(fig, "svg")
     picture = ({"image/svg+xml": svg.decode()} if len(svg) <= LARGEST_SVG else {"image/png": render(fig, "png")}) | {
         "text/plain": f"<figure of {len(fig.axes)} axes>"

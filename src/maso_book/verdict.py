@@ -2,22 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from maso_book.records import Record
 
-Outcome = Literal["holds", "holds with conditions", "does not hold", "not tested"]
+Outcome = Literal[
+    "holds",
+    "holds in part",
+    "holds with conditions",
+    "too small to matter",
+    "does not hold",
+    "not decided",
+    "not tested",
+]
+"""`holds with conditions` is that of chapters judged before there was `holds in part`, until they are judged anew."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the records say about one claim (`"01.1"`), by its criterion, and the numbers that decided it."""
+    """What the records say about one claim, by its criterion.
+
+    Attributes:
+        claim: `"01.1"`.
+        outcome: one of `Outcome`.
+        evidence: the numbers that decided it, in sentences.
+        effect: the deciding effect in a few words: `"ρ = 0.81 [0.79, 0.83]"`.
+        part: of an outcome "holds in part", which part.
+        scale: how large the run was, in a few words; `judged` says it.
+    """
 
     claim: str
     outcome: Outcome
     evidence: str
+    effect: str = ""
+    part: str = ""
+    scale: str = ""
 
 
 Judge = tuple[str, Callable[..., Verdict], Sequence[str]]
@@ -32,5 +54,45 @@ def judged(results: Mapping[str, list[Record]], judges: Sequence[Judge]) -> list
         if missing:
             found.append(Verdict(claim, "not tested", f"No record of {', '.join(missing)}."))
         else:
-            found.append(judge(claim, *(results[name] for name in names)))
+            verdict = judge(claim, *(results[name] for name in names))
+            used = [record for name in names for record in results[name]]
+            found.append(dataclasses.replace(verdict, scale=verdict.scale or scale(used)))
     return found
+
+
+def scale(records: Iterable[Record]) -> str:
+    """Seeds, training images, epochs and device of these runs in a few words.
+
+    Example:
+        >>> config = {"seed": 0, "dataset": "mnist", "samples": 5000, "epochs": 8}
+        >>> scale([Record("01-x", config, {}, {}, {"device": "cpu"}, "")])
+        '1 seed · 5,000 images · 8 epochs · CPU'
+    """
+    runs = list(records)
+    seeds = len({run.config["seed"] for run in runs if "seed" in run.config})
+    samples = [run.config["samples"] for run in runs if "dataset" in run.config and "samples" in run.config]
+    epochs = [_last(run.config["epochs"]) for run in runs if "epochs" in run.config]
+    devices = sorted({{"cpu": "CPU", "cuda": "GPU"}[run.provenance["device"]] for run in runs})
+    words = [
+        _count(seeds, "seed"),
+        "all images" if samples and None in samples else _range(samples, "image"),
+        _range(epochs, "epoch"),
+        " and ".join(devices),
+    ]
+    return " · ".join(filter(None, words))
+
+
+def _last(epochs: Any) -> int:
+    """The last of the epochs looked at, or the number of them."""
+    return max(epochs) if isinstance(epochs, list | tuple) else int(epochs)
+
+
+def _range(numbers: Sequence[int], noun: str) -> str:
+    if not numbers:
+        return ""
+    low, high = min(numbers), max(numbers)
+    return _count(low, noun) if low == high else f"{low:,} to {_count(high, noun)}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -5,12 +5,12 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from maso_book import runner, tree
+from maso_book import chapters, runner, tree
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("chapter", runner.chapters(tree.root()), ids=lambda chapter: chapter.name)
-def test_quick_profile(chapter: runner.Chapter, tmp_path: Path) -> None:
+@pytest.mark.parametrize("chapter", chapters.written(tree.root()), ids=lambda chapter: chapter.name)
+def test_quick_profile(chapter: chapters.Chapter, tmp_path: Path) -> None:
     before = sorted((tree.root() / "results").rglob("*"))
     output = runner.run(chapter, {"profile": "quick"}, output=tmp_path / "quick.ipynb")
     notebook = nbformat.read(output, as_version=4)

@@ -12,7 +12,7 @@ import torch
 import toy
 from toy import POWERS, Config
 
-from maso_book import experiment, records, registry, results, runner, trained
+from maso_book import chapters, experiment, records, registry, results, runner, trained
 from maso_book.__main__ import OUT_OF_TIME, main
 from maso_book.trained import Recipe
 from maso_book.training import Training
@@ -30,7 +30,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict]]:
     """Calls of `runner.run`, which does nothing."""
     calls: list[tuple[str, dict]] = []
 
-    def run(which: runner.Chapter, parameters: dict) -> Path:
+    def run(which: chapters.Chapter, parameters: dict) -> Path:
         calls.append((which.number, parameters))
         return which.output(parameters)
 
@@ -206,7 +206,7 @@ def test_snakemake_runs_what_is_not_fresh_and_only_that(root: Path) -> None:
     first = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     assert first.returncode == 1
     assert "Chapter 02 failed" in first.stderr
-    assert runner.is_fresh(runner.chapter("1"))
+    assert runner.is_fresh(chapters.find("1"))
     (root / "notebooks" / "02-bad.ipynb").unlink()
     (root / "notebooks" / "01-good.ipynb").touch()
     second = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)

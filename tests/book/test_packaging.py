@@ -17,7 +17,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
-from maso_book import runner
+from maso_book import chapters, runner
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -82,8 +82,8 @@ def test_no_tracked_file_holds_a_path_of_a_machine() -> None:
     assert {name: match[0] for name, match in found.items() if match} == {}
 
 
-@pytest.mark.parametrize("chapter", runner.chapters(ROOT), ids=lambda chapter: chapter.name)
-def test_a_source_notebook_has_the_common_parameters_and_no_outputs(chapter: runner.Chapter) -> None:
+@pytest.mark.parametrize("chapter", chapters.written(ROOT), ids=lambda chapter: chapter.name)
+def test_a_source_notebook_has_the_common_parameters_and_no_outputs(chapter: chapters.Chapter) -> None:
     assert runner.defaults(chapter) == {
         "profile": "paper",
         "dataset": None,
@@ -95,7 +95,7 @@ def test_a_source_notebook_has_the_common_parameters_and_no_outputs(chapter: run
     assert all("id" in cell for cell in cells)
     code = [cell for cell in cells if cell["cell_type"] == "code"]
     assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in code)
-    assert "check_parameters(globals())" in "".join(code[1]["source"]), "the cell after `parameters` checks them"
+    assert f'opened("{chapter.number}", globals()' in "".join(code[1]["source"]), "the cell after `parameters` opens it"
 
 
 # Set-up -------------------------------------------------------------------------------------------------------------

@@ -9,8 +9,7 @@ import pytest
 import toy
 
 from maso import MasoError
-from maso_book import records, runner
-from maso_book.runner import Chapter
+from maso_book import chapters, records, runner
 
 GOOD = [
     toy.CHECK,
@@ -25,7 +24,7 @@ def texts(path: Path) -> str:
 
 
 def test_a_chapter_runs_to_the_same_bytes_without_times_and_paths(tmp_path: Path) -> None:
-    chapter = runner.chapter("1", toy.tree(tmp_path, n01_good=GOOD))
+    chapter = chapters.find("1", toy.tree(tmp_path, n01_good=GOOD))
     assert not runner.is_fresh(chapter)
     output = runner.run(chapter)
     assert output == tmp_path / "book" / "chapters" / "01-good.ipynb"
@@ -68,7 +67,7 @@ def test_streams_lose_progress_bars_and_the_accident_of_their_pieces() -> None:
 
 
 def test_a_failing_chapter_keeps_its_traceback_and_is_not_fresh(tmp_path: Path) -> None:
-    chapter = runner.chapter("02-bad", toy.tree(tmp_path, n02_bad=BAD))
+    chapter = chapters.find("02-bad", toy.tree(tmp_path, n02_bad=BAD))
     with pytest.raises(MasoError, match="Chapter 02 failed: code cell 3: ZeroDivisionError"):
         runner.run(chapter)
     output = texts(chapter.output({}))
@@ -81,26 +80,26 @@ def test_a_failing_chapter_keeps_its_traceback_and_is_not_fresh(tmp_path: Path) 
 
 @pytest.mark.parametrize("ending", ["raise SystemExit", "import os; os._exit(0)"])
 def test_a_chapter_that_stops_early_has_failed(ending: str, tmp_path: Path) -> None:
-    chapter = runner.chapter("3", toy.tree(tmp_path, n03_stops=[ending, "print('after')"]))
+    chapter = chapters.find("3", toy.tree(tmp_path, n03_stops=[ending, "print('after')"]))
     with pytest.raises(MasoError, match="Chapter 03 failed: code cell"):
         runner.run(chapter)
     assert "after" not in texts(chapter.output({}))
 
 
 def test_unknown_parameters_and_profiles_are_refused_before_the_run(tmp_path: Path) -> None:
-    chapter = runner.chapter("1", toy.tree(tmp_path, n01_good=GOOD))
+    chapter = chapters.find("1", toy.tree(tmp_path, n01_good=GOOD))
     with pytest.raises(MasoError, match=r"no parameter profil. Parameters: profile, dataset, seeds, device, recompute"):
         runner.run(chapter, {"profil": "quick"})
     with pytest.raises(MasoError, match=r"no profile 'fast'. Profiles: quick, paper, full"):
         runner.run(chapter, {"profile": "fast"})
     with pytest.raises(MasoError, match=r"no chapter '7'. Chapters: 01-good"):
-        runner.chapter("7", tmp_path)
+        chapters.find("7", tmp_path)
     assert not (tmp_path / "_build").exists()
     assert not (tmp_path / "book" / "chapters").exists()
 
 
 def test_a_full_disk_keeps_the_older_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    chapter = runner.chapter("1", toy.tree(tmp_path, n01_good=["print(1)"]))
+    chapter = chapters.find("1", toy.tree(tmp_path, n01_good=["print(1)"]))
     before = runner.run(chapter).read_bytes()
 
     def full(*args: object) -> None:
@@ -114,7 +113,7 @@ def test_a_full_disk_keeps_the_older_copy(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_the_digest_follows_notebook_records_claims_and_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    chapter = runner.chapter("1", toy.tree(tmp_path, n01_good=["import maso.spline"]))
+    chapter = chapters.find("1", toy.tree(tmp_path, n01_good=["import maso.spline"]))
     seen = [runner.digest(chapter)]
 
     def changed() -> bool:
@@ -132,9 +131,10 @@ def test_the_digest_follows_notebook_records_claims_and_code(tmp_path: Path, mon
     records.save("02-other", {"seed": 0}, {}, {}, {}, root=tmp_path / "results")
     assert not changed()
     claims = tmp_path / "book" / "claims.yml"
-    claims.write_text('[{id: "02.1", chapter: "02"}]')
+    about = "kind: theorem, statement: A., criterion: B., source: []"
+    claims.write_text(f"[{{id: '02.1', chapter: '02', {about}}}]")
     assert not changed()  # another chapter's
-    claims.write_text('[{id: "01.1", chapter: "01"}]')
+    claims.write_text(f"[{{id: '01.1', chapter: '01', {about}}}]")
     assert changed()
     assert runner.digest(chapter, {"seeds": 1}) != seen[-1]
     toy.write_notebook(chapter.source, ["import maso.spline", "maso.spline.MASO"])
@@ -145,11 +145,11 @@ def test_the_digest_follows_notebook_records_claims_and_code(tmp_path: Path, mon
 def test_a_parameters_cell_holds_constants(cell: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(toy, "PARAMETERS", cell)
     with pytest.raises(MasoError, match="expected name = constant"):
-        runner.defaults(runner.chapter("1", toy.tree(tmp_path, n01_good=[])))
+        runner.defaults(chapters.find("1", toy.tree(tmp_path, n01_good=[])))
 
 
 def test_a_broken_notebook_is_named(tmp_path: Path) -> None:
-    chapter = Chapter("01-good", toy.tree(tmp_path))
+    chapter = chapters.Chapter("01", toy.tree(tmp_path), "01-good")
     chapter.source.write_text("{")
     with pytest.raises(MasoError, match=r"01-good.ipynb cannot be read"):
         runner.run(chapter)

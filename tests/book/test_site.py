@@ -16,9 +16,10 @@ import yaml
 import maso
 import maso_book.tree
 from maso.errors import MasoError
-from maso_book import results
+from maso_book import chapters, results
 from maso_book import site as book
 from maso_book import style as plots
+from maso_book.claims import claims
 from maso_book.front import figure as front
 from maso_book.records import Record
 from maso_book.verdict import Verdict
@@ -31,18 +32,18 @@ RECORD = Record(
 
 
 def test_claims_are_numbered_in_order_and_complete() -> None:
-    chapters = [chapter.number for chapter in book.chapters(ROOT)]
-    assert chapters == [f"{n:02}" for n in range(1, 12)]
-    for number in chapters:
-        ids = [claim.id for claim in book.claims(ROOT) if claim.chapter == number]
+    numbers = [chapter.number for chapter in chapters.listed(ROOT)]
+    assert numbers == [f"{n:02}" for n in range(1, 12)]
+    for number in numbers:
+        ids = [claim.id for claim in claims(ROOT) if claim.chapter == number]
         assert ids == [f"{number}.{k}" for k in range(1, len(ids) + 1)]
         assert ids
-    assert [claim.chapter for claim in book.claims(ROOT)] == sorted(claim.chapter for claim in book.claims(ROOT))
+    assert [claim.chapter for claim in claims(ROOT)] == sorted(claim.chapter for claim in claims(ROOT))
 
 
 def test_every_claim_has_its_words_and_known_sources() -> None:
     known = set(re.findall(r"@\w+\{(\w+),", (ROOT / "book" / "references.bib").read_text()))
-    for claim in book.claims(ROOT):
+    for claim in claims(ROOT):
         assert claim.statement.endswith((".", "?")), claim.id
         assert claim.criterion.endswith("."), claim.id
         assert set(claim.source) <= known, claim.id
@@ -53,7 +54,7 @@ def test_every_notebook_is_in_the_table_of_contents_and_the_list_of_chapters() -
     files = [entry["file"] for part in toc["parts"] for entry in part["chapters"]]
     notebooks = {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")}
     assert {Path(file).name for file in files if file.startswith("chapters/")} == notebooks
-    assert {chapter.notebook.stem for chapter in book.chapters(ROOT) if chapter.notebook} == notebooks
+    assert {chapter.name for chapter in chapters.written(ROOT)} == notebooks
     for file in files:
         assert file.startswith("chapters/") or (ROOT / "book" / f"{file}.md").is_file()
 
@@ -82,7 +83,7 @@ def test_readme_links_lead_somewhere() -> None:
 
 def test_every_claim_has_one_verdict_of_a_known_outcome() -> None:
     found = book.verdicts(ROOT)
-    assert list(found) == [claim.id for claim in book.claims(ROOT)]
+    assert list(found) == [claim.id for claim in claims(ROOT)]
     assert {verdict.outcome for verdict in found.values()} <= set(plots.OUTCOMES)
 
 
@@ -94,7 +95,7 @@ def test_a_verdict_on_an_unknown_claim_is_refused(monkeypatch: pytest.MonkeyPatc
 
 def test_boxes_say_claim_criterion_and_verdict() -> None:
     box = book.claim_box("01").data
-    claim = book.claims(ROOT)[0]
+    claim = claims(ROOT)[0]
     assert claim.statement in box
     assert claim.criterion in box
     said = book.verdict_box([Verdict("01.1", "holds", "0 of 1,000 differ")]).data

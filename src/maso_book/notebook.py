@@ -1,0 +1,117 @@
+"""How a chapter's notebook begins: one call checks its parameters, reads its records and judges its claims."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from IPython.display import Markdown
+
+import maso_book.tree
+from maso.errors import MasoError
+from maso_book import registry, results, style
+from maso_book.claims import Claim, claims
+from maso_book.parameters import check_parameters
+from maso_book.records import Record
+from maso_book.site import KINDS, badge, chip, cite
+from maso_book.tidy import as_table
+from maso_book.verdict import Verdict
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """A chapter with its records; as the last line of a cell it shows the chapter's verdicts in one line.
+
+    Attributes:
+        number: `"05"`.
+        records: experiment → its records, as the profile reads or runs them.
+    """
+
+    number: str
+    records: dict[str, list[Record]]
+
+    def __getitem__(self, experiment: str) -> list[Record]:
+        """The records of an experiment."""
+        if experiment not in self.records:
+            raise MasoError(f"Chapter {self.number} has no experiment {experiment!r}: {', '.join(self.records)}.")
+        return self.records[experiment]
+
+    def table(self, experiment: str, of: str | None = None) -> pd.DataFrame:
+        """What an experiment measured: one row a measurement, with its configuration (`maso_book.tidy.as_table`)."""
+        return as_table(self[experiment], of)
+
+    @cached_property
+    def verdicts(self) -> list[Verdict]:
+        """The verdicts on the chapter's claims, by its own rule."""
+        judge = registry.module_of(self.number, "verdicts")
+        if judge is None:
+            raise MasoError(f"Chapter {self.number} has no folder, so no rule that judges its claims.")
+        return judge.verdicts(self.records)
+
+    @cached_property
+    def claims(self) -> dict[str, Claim]:
+        """The chapter's claims by their ids."""
+        found = {claim.id: claim for claim in claims(maso_book.tree.root()) if claim.chapter == self.number}
+        if not found:
+            raise MasoError(f"There are no claims of chapter {self.number!r} in book/claims.yml.")
+        return found
+
+    def evidence(self, claim: str) -> Markdown:
+        """The numbers that decided a claim."""
+        return Markdown(next(verdict.evidence for verdict in self.verdicts if verdict.claim == claim))
+
+    def claim_box(self) -> Markdown:
+        """The claims with their criteria, to stand at the chapter's top, before any code."""
+        lines = [
+            f"> **Claim {c.id}.** {c.statement} {cite(c.source)} {KINDS[c.kind]}  \n> *Criterion.* {c.criterion}"
+            + (f"  \n> *Smallest effect of interest.* {c.least}" if c.least else "")
+            for c in self.claims.values()
+        ]
+        return Markdown("\n>\n".join(lines))
+
+    def verdict_box(self) -> Markdown:
+        """The verdicts with their evidence, to stand at the chapter's end."""
+        lines = [
+            f"> {chip(v)}  \n> **{v.claim}** {self.claims[v.claim].statement}  \n> {v.evidence}" for v in self.verdicts
+        ]
+        return Markdown("\n>\n".join(lines))
+
+    def costs(self) -> Markdown:
+        """Runs and time of each experiment with the device it ran on."""
+        return Markdown(style.costs(self.records))
+
+    def _repr_markdown_(self) -> str:
+        return "**Verdict.** " + " · ".join(f"{v.claim} {badge(v.outcome)}" for v in self.verdicts)
+
+
+def opened(number: str, parameters: Mapping[str, Any], *, seeds_of: Sequence[str] | None = None) -> Opened:
+    """The chapter of a notebook, right after its `parameters` cell: `chapter = opened("05", globals())`.
+
+    Args:
+        number: of the chapter, `"05"`.
+        parameters: the notebook's variables: `profile`, `dataset`, `seeds`, `device`, `recompute`.
+        seeds_of: the experiments to which the parameter `seeds` applies; all where None. `dataset` applies to the
+            experiments whose configuration has a field of that name.
+
+    Raises:
+        MasoError: a variable is no parameter, or as in `maso_book.results.results`.
+    """
+    check_parameters(parameters)
+    profile, dataset, seeds = (parameters[name] for name in ("profile", "dataset", "seeds"))
+    found = {}
+    for experiment in registry.of_chapter(number):
+        with_data = any(hasattr(config, "dataset") for config in experiment.grid(profile))
+        found[experiment.name] = results.results(
+            experiment.name,
+            profile,
+            dataset=dataset if with_data else None,
+            seeds=seeds if seeds_of is None or experiment.name in seeds_of else None,
+            device=parameters["device"],
+            recompute=parameters["recompute"],
+        )
+    return Opened(number, found)
