@@ -63,6 +63,23 @@ class Recipe:
     width: int | None = None
 
 
+class TrainedCell:
+    """What a configuration inherits that names a trained network by fields called as in `Recipe` and `Training`.
+
+    The schedule is one-cycle where it has no field of that name, and a batch has 256 samples.
+    """
+
+    @property
+    def recipe(self) -> Recipe:
+        """The network of the cell."""
+        given = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}  # type: ignore[arg-type]
+        how = {"batch": 256, "schedule": "one-cycle"} | given
+        training = Training(**{f.name: how[f.name] for f in dataclasses.fields(Training) if f.name in how})
+        return Recipe(
+            training=training, **{f.name: given[f.name] for f in dataclasses.fields(Recipe) if f.name in given}
+        )
+
+
 @dataclass(frozen=True, eq=False)
 class Data:
     """What a recipe trains and tests on: images (N, channels, height, width) uint8, labels (N,) int64.
