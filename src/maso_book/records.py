@@ -137,9 +137,10 @@ def tidy(tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> Tables:
         for wrong in (word for word in (name, *columns) if not COLUMN.fullmatch(word)):
             raise MasoError(f"Table {name!r}: {wrong!r} is no name for a table or a column: write it in snake_case.")
         for number, row in enumerate(rows):
-            if list(row) != columns:
+            if set(row) != set(columns):
                 raise MasoError(f"Table {name!r}: row {number} has the columns {list(row)}, the first one {columns}.")
-        found[name] = [plain(row, f"table {name!r}, row {number}") for number, row in enumerate(rows)]
+        ordered = [{column: row[column] for column in columns} for row in rows]
+        found[name] = [plain(row, f"table {name!r}, row {number}") for number, row in enumerate(ordered)]
         for number, row in enumerate(found[name]):
             for column, value in row.items():
                 if isinstance(value, list | dict):

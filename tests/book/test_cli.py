@@ -148,12 +148,12 @@ def test_verify_rehashes_and_runs_one_cell_again(
     assert main(["verify"]) == 0
     assert "the same" in capsys.readouterr().out
 
-    other = result_of(lambda metrics, arrays: (metrics | {"mean": 7.0}, {"x": np.zeros(2)}))
+    other = result_of(lambda tables, arrays: ({"draws": [tables["draws"][0] | {"mean": 7.0}]}, {"x": np.zeros(2)}))
     monkeypatch.setattr(registry, "registry", lambda: {"01-powers": other})
     assert main(["verify"]) == 1
     printed = capsys.readouterr()
     assert "2 values differ" in printed.out
-    assert "metrics.mean: recorded" in printed.err
+    assert "tables.draws[0].mean: recorded" in printed.err
 
     monkeypatch.setattr(registry, "registry", lambda: {"01-powers": POWERS})
     (root / "results" / "01-powers" / "notes.txt").touch()

@@ -22,7 +22,7 @@ from maso_book.training import Training
 
 @pytest.fixture(autouse=True)
 def registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn = Experiment("02-drawn", lambda c: ({"seed": c.seed}, {}), lambda profile: [toy.Drawn(0)])
+    drawn = Experiment("02-drawn", lambda c: ({"draws": [{"n": c.seed}]}, {}), lambda profile: [toy.Drawn(0)])
     monkeypatch.setattr(registry, "registry", lambda: {"01-powers": POWERS, "02-drawn": drawn})
 
 
@@ -40,7 +40,7 @@ def test_quick_runs_live_and_writes_nothing(tmp_path: Path) -> None:
     (record,) = results.results("01-powers", "quick", root=tmp_path)
     assert record.path is None
     assert record.config == {"seed": 0, "power": 2}
-    assert record.metrics["mean"] == pytest.approx((record.arrays["x"] ** 2).mean())
+    assert record.tables["draws"][0]["mean"] == pytest.approx((record.arrays["x"] ** 2).mean())
     assert record.provenance["code"] is None  # a function that is not of this tree
     assert not list(tmp_path.iterdir())
 
@@ -174,14 +174,15 @@ def test_check_parameters_knows_the_parameters_and_nothing_else() -> None:
 
 def test_differences_see_values_and_not_timings() -> None:
     record = results.compute(POWERS, Config(0))
+    (row,) = record.tables["draws"]
     changed = dataclasses.replace(
         record,
-        metrics=record.metrics | {"seconds": 99.0, "kind": "other", "mean": record.metrics["mean"] * (1 + 1e-9)},
+        tables={"draws": [row | {"seconds": 99.0, "kind": "other", "mean": row["mean"] * (1 + 1e-9)}]},
         arrays={"x": record.arrays["x"] + 1},
     )
     assert differences(record, record) == []
     found = differences(record, changed)
-    assert [line.partition(":")[0] for line in found] == ["metrics.kind", "arrays.x"]
-    nested = dataclasses.replace(record, metrics={"rows": [{"a": 1, "b": [1.0, None]}]})
-    other = dataclasses.replace(record, metrics={"rows": [{"a": 2, "b": [1.0, "x"]}]})
+    assert [line.partition(":")[0] for line in found] == ["tables.draws[0].kind", "arrays.x"]
+    nested = dataclasses.replace(record, tables={"rows": [{"a": 1, "b": None}, {"a": 1, "b": 1.0}]})
+    other = dataclasses.replace(record, tables={"rows": [{"a": 2, "b": None}, {"a": 1, "b": "x"}]})
     assert len(differences(nested, other)) == 2

@@ -20,15 +20,23 @@ from maso import MasoError
 from maso_book import records
 
 PROVENANCE = {"seconds": 1.0, "device": "cpu"}
-plain = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
-    max_leaves=8,
-)
+TABLES = {"draws": [{"n": 1}]}
+scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
+names = st.from_regex(records.COLUMN, fullmatch=True)
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> dict:
+    """Tables of up to three columns."""
+    found = {}
+    for name in draw(st.lists(names, unique=True, max_size=3)):
+        columns = draw(st.lists(names, unique=True, max_size=3))
+        found[name] = draw(st.lists(st.fixed_dictionaries(dict.fromkeys(columns, scalars)), max_size=3))
+    return found
 
 
 def save(root: Path, config: object = Config(0), **arrays: np.ndarray) -> records.Record:
-    return records.save("01-toy", config, {"n": 1}, arrays or {"x": np.arange(3)}, PROVENANCE, root=root)
+    return records.save("01-toy", config, TABLES, arrays or {"x": np.arange(3)}, PROVENANCE, root=root)
 
 
 def files(root: Path) -> set[str]:
@@ -36,13 +44,13 @@ def files(root: Path) -> set[str]:
 
 
 @settings(max_examples=25, deadline=None)
-@given(metrics=st.dictionaries(st.text(), plain, max_size=4))
-def test_what_is_saved_is_what_is_loaded(metrics: dict, tmp_path_factory: pytest.TempPathFactory) -> None:
+@given(tables=tables())
+def test_what_is_saved_is_what_is_loaded(tables: dict, tmp_path_factory: pytest.TempPathFactory) -> None:
     root = tmp_path_factory.mktemp("results")
     arrays = {"a": np.linspace(0, 1, 4), "b": np.array([[True], [False]]), "c": np.array(["x", "yy"])}
-    saved = records.save("01-toy", Config(3), metrics, arrays, PROVENANCE, root=root)
+    saved = records.save("01-toy", Config(3), tables, arrays, PROVENANCE, root=root)
     (loaded,) = records.find("01-toy", root)
-    assert loaded.metrics == metrics
+    assert loaded.tables == tables
     assert loaded.config == {"seed": 3, "power": 2}
     assert loaded.hash == saved.hash == records.content_hash("01-toy", Config(3))
     assert all(np.array_equal(loaded.arrays[name], arrays[name]) for name in arrays)
@@ -73,12 +81,38 @@ def test_a_record_without_arrays_has_no_npz_and_replaces_one_that_had(tmp_path: 
 
 
 @pytest.mark.parametrize(
-    "metrics", [{"x": float("nan")}, {"x": [np.inf]}, {"x": np.zeros(2)}, {"x": object()}, {"x": {1: 2}}]
+    ("tables", "message"),
+    [
+        ({"t": [{"x": float("nan")}]}, r"table 't', row 0\['x'\] is nan"),
+        ({"t": [{"x": 1.0}, {"x": np.inf}]}, r"table 't', row 1\['x'\] is inf"),
+        ({"t": [{"x": np.zeros(2)}]}, "of type ndarray, which has no JSON form"),
+        ({"t": [{"x": object()}]}, "of type object, which has no JSON form"),
+        ({"t": [{"x": [1, 2]}]}, "'x' holds a list, and a row holds scalars"),
+        ({"t": [{"x": {"a": 1}}]}, "'x' holds a dict, and a row holds scalars"),
+        ({"t": [{"x": 1}, {"y": 1}]}, r"row 1 has the columns \['y'\], the first one \['x'\]"),
+        ({"t": [{"largest error": 1}]}, "'largest error' is no name for a table or a column"),
+        ({"The table": [{"x": 1}]}, "'The table' is no name for a table or a column"),
+        ([{"x": 1}], "a mapping of names to rows, not a list"),
+    ],
 )
-def test_what_has_no_json_form_is_refused(metrics: dict, tmp_path: Path) -> None:
-    with pytest.raises(MasoError, match="metrics"):
-        records.save("01-toy", Config(0), metrics, {}, PROVENANCE, root=tmp_path)
+def test_what_is_no_tidy_table_is_refused(tables: dict, message: str, tmp_path: Path) -> None:
+    with pytest.raises(MasoError, match=message):
+        records.save("01-toy", Config(0), tables, {}, PROVENANCE, root=tmp_path)
     assert files(tmp_path) == set()
+
+
+def test_a_row_is_a_line(tmp_path: Path) -> None:
+    rows = [{"n": number, "words": "a, [b]"} for number in range(3)]
+    record = records.save("01-toy", Config(0), {"draws": rows, "none": []}, {}, PROVENANCE, root=tmp_path)
+    assert record.path is not None
+    lines = record.path.read_text().splitlines()
+    assert [json.loads(line.strip().rstrip(",")) for line in lines if '"n":' in line] == rows
+    assert record.tables == {"draws": rows, "none": []}
+
+
+def test_names_of_arrays_are_words(tmp_path: Path) -> None:
+    with pytest.raises(MasoError, match="'log prior': write its name in snake_case"):
+        save(tmp_path, **{"log prior": np.zeros(1)})
 
 
 def test_arrays_of_objects_are_refused(tmp_path: Path) -> None:
@@ -99,8 +133,8 @@ def corrupt(path: Path, how: str) -> None:
         path.write_bytes(b"")
     elif how == "a list":
         path.write_text("[1]")
-    elif how == "no metrics":
-        del content["metrics"]
+    elif how == "no tables":
+        del content["tables"]
         path.write_text(json.dumps(content))
     elif how == "extra":
         edit(path, more=1)
@@ -115,7 +149,7 @@ def corrupt(path: Path, how: str) -> None:
     elif how == "npz gone":
         path.with_suffix(".npz").unlink()
     elif how == "wrong type":
-        edit(path, metrics=3)
+        edit(path, tables=3)
 
 
 @pytest.mark.parametrize(
@@ -124,10 +158,10 @@ def corrupt(path: Path, how: str) -> None:
         ("truncated", "corrupt: it is not JSON"),
         ("empty", "corrupt: it is not JSON"),
         ("a list", "not a record of this book"),
-        ("no metrics", r"missing or wrong \['metrics'\]"),
-        ("wrong type", r"missing or wrong \['metrics'\]"),
+        ("no tables", r"missing or wrong \['tables'\]"),
+        ("wrong type", r"missing or wrong \['tables'\]"),
         ("extra", r"unexpected \['more'\]"),
-        ("another schema", "schema 99, this version of maso reads 1"),
+        ("another schema", "schema 99, this version of maso reads 2"),
         ("edited", "does not belong there"),
         ("renamed", "does not belong there"),
         ("npz changed", "checksum is not the recorded one"),
@@ -204,7 +238,8 @@ import numpy as np
 from maso_book import records
 
 def save(root, n):
-    records.save("01-toy", {"seed": 0, "power": 2}, {"n": n}, {"x": np.arange(n)}, {"seconds": 1.0}, root=root)
+    tables, arrays = {"draws": [{"n": n}]}, {"x": np.arange(n)}
+    records.save("01-toy", {"seed": 0, "power": 2}, tables, arrays, {"seconds": 1.0}, root=root)
 
 def die_at(step):
     def counted(function):
@@ -238,9 +273,9 @@ def test_a_killed_run_leaves_a_whole_record_or_none(tmp_path: Path) -> None:
     assert len(killed) >= 10
     assert set(ended.values()) == {str(int(signal.SIGKILL)), "0"}
     for name in ended:
-        found = [record.metrics["n"] for record in records.find("01-toy", tmp_path / name)]
+        found = [record.tables["draws"][0]["n"] for record in records.find("01-toy", tmp_path / name)]
         assert found in ([], [1], [2]) if name in killed else found == [2]
-        assert save(tmp_path / name).metrics == {"n": 1}  # whatever was left behind, running it again works
+        assert save(tmp_path / name).tables == TABLES  # whatever was left behind, running it again works
         assert records.verify(tmp_path / name) == []
 
 

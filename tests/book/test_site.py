@@ -93,17 +93,11 @@ def test_a_verdict_on_an_unknown_claim_is_refused(monkeypatch: pytest.MonkeyPatc
         book.verdicts(ROOT)
 
 
-def test_boxes_say_claim_criterion_and_verdict() -> None:
-    box = book.claim_box("01").data
-    claim = claims(ROOT)[0]
-    assert claim.statement in box
-    assert claim.criterion in box
-    said = book.verdict_box([Verdict("01.1", "holds", "0 of 1,000 differ")]).data
-    assert claim.statement in said
-    assert "✔ holds" in said
-    assert "0 of 1,000 differ" in said
-    with pytest.raises(MasoError, match="99"):
-        book.claim_box("99")
+def test_a_chip_says_outcome_part_effect_and_scale() -> None:
+    said = book.chip(Verdict("01.1", "holds in part", "", effect="+1 < 2", part="with bias", scale="5 seeds · CPU"))
+    assert "◐ holds in part" in said
+    assert "with bias · +1 &lt; 2 · 5 seeds · CPU" in said
+    assert "maso-scale" not in book.chip(Verdict("01.1", "not tested", ""))
 
 
 @pytest.fixture
@@ -141,11 +135,11 @@ def test_generated_pages_and_the_files_they_link_to(tree: Path) -> None:
     book.write_generated(tree)
     folder = tree / "book" / "generated"
     page = (folder / "claims.md").read_text()
-    for claim in book.claims(tree):
+    for claim in claims(tree):
         assert f"(claim-{claim.id.replace('.', '-')})=" in page
         assert claim.criterion in page
     assert "0 of" not in (folder / "front.md").read_text()
-    assert (folder / "front.md").read_text().count("maso-chip") == len(book.claims(tree))
+    assert (folder / "front.md").read_text().count("maso-chip") == len(claims(tree))
     assert (folder / "site" / "notebooks" / "01-maso-proof-checks.ipynb").is_file()
     assert "<svg" in (folder / "front.svg").read_text()
     assert "Live run" in (folder / "picture.md").read_text()

@@ -1,9 +1,42 @@
-"""Statistics over seeds."""
+"""Statistics over seeds, against their formulas written out."""
 
-from maso_book.statistics import interval
+import math
+
+import numpy as np
+import pytest
+from scipy.stats import t as student_t
+
+from maso_book.statistics import Interval, auc, interval, rank_correlation, student
 
 
-def test_interval_of_one_seed_has_no_sign() -> None:
+def test_interval_is_students() -> None:
+    values = [1.0, 1.5, 0.25, 2.0, 1.125]
+    half = student_t.ppf(0.975, 4) * np.std(values, ddof=1) / math.sqrt(5)
+    found = interval(values)
+    assert found.mean == pytest.approx(1.175)
+    assert (found.low, found.high) == pytest.approx((1.175 - half, 1.175 + half))
+    assert student(values) == (found.low, found.high)
+
+
+def test_interval_of_one_seed_has_no_sign_and_equal_values_have_one() -> None:
     assert interval([1.0]).sign == 0
-    assert interval([1.0, 1.1, 0.9]).sign == 1
-    assert interval([-1.0, -1.1, -0.9]).sign == -1
+    assert math.isnan(interval([1.0]).low)
+    assert interval([2.0, 2.0, 2.0]) == Interval(2.0, 2.0, 2.0)
+    assert [interval(v).sign for v in ([1.0, 1.1, 0.9], [-1.0, -1.1, -0.9], [-1.0, 1.0])] == [1, -1, 0]
+
+
+def test_an_interval_writes_itself() -> None:
+    assert f"{Interval(0.25, -0.5, 1.0):+.2f}" == "+0.25 [-0.50, +1.00]"
+    assert f"{Interval(0.25, 0.2, 0.3):.0%}" == "25% [20%, 30%]"
+
+
+def test_auc_counts_pairs() -> None:
+    positive, negative = np.array([1.0, 2.0, 2.0, 5.0]), np.array([2.0, 0.0, 3.0])
+    pairs = [(p > n) + 0.5 * (p == n) for p in positive for n in negative]
+    assert auc(positive, negative) == pytest.approx(np.mean(pairs))
+
+
+def test_rank_correlation_row_by_row() -> None:
+    a = np.array([[1.0, 2.0, 3.0, 4.0], [4.0, 3.0, 2.0, 1.0], [1.0, 1.0, 1.0, 1.0]])
+    b = np.array([[10.0, 20.0, 25.0, 90.0], [1.0, 2.0, 3.0, 9.0], [1.0, 2.0, 3.0, 4.0]])
+    assert rank_correlation(a, b) == pytest.approx([1.0, -1.0, 0.0])

@@ -26,7 +26,7 @@ class Drawn:
 
 def measure(config: Config) -> tuple[dict, dict]:
     x = np.random.default_rng(config.seed).normal(size=5)
-    return {"mean": float((x**config.power).mean()), "kind": "toy", "seconds": 0.1}, {"x": x}
+    return {"draws": [{"mean": float((x**config.power).mean()), "kind": "toy", "seconds": 0.1}]}, {"x": x}
 
 
 def grid(profile: str) -> list[Config]:
