@@ -73,7 +73,7 @@ class TrainedCell:
     def recipe(self) -> Recipe:
         """The network of the cell."""
         given = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}  # type: ignore[arg-type]
-        how = {"batch": 256, "schedule": "one-cycle"} | given
+        how: dict[str, Any] = {"batch": 256, "schedule": "one-cycle"} | given
         training = Training(**{f.name: how[f.name] for f in dataclasses.fields(Training) if f.name in how})
         return Recipe(
             training=training, **{f.name: given[f.name] for f in dataclasses.fields(Recipe) if f.name in given}
