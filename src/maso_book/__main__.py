@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="maso", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    commands = parser.add_subparsers(required=True, metavar="{run,status,verify,book}")
+    commands = parser.add_subparsers(required=True, metavar="{run,status,verify,new-chapter,book}")
 
     run = commands.add_parser("run", help="run chapters, or with --profile full only their experiments")
     run.add_argument(
@@ -70,6 +70,11 @@ def _parser() -> argparse.ArgumentParser:
 
     verify = commands.add_parser("verify", help="re-hash all records, re-run one small cell of each experiment")
     verify.set_defaults(command=_verify)
+
+    new = commands.add_parser("new-chapter", help="write a chapter from the template")
+    new.add_argument("number", metavar="NUMBER", help="two digits: 12")
+    new.add_argument("title", metavar="TITLE", help='"Dead units"')
+    new.set_defaults(command=_new_chapter)
 
     book = commands.add_parser("book", help="run the chapters that are not fresh and build the site")
     book.set_defaults(command=_book)
@@ -269,6 +274,15 @@ def _cost(experiment: Experiment, record: Record, config: Any) -> float:
             if not all(trained.is_ready(recipe) for recipe in experiment.recipes(config)):
                 seconds += record.provenance["training_seconds"]
     return seconds
+
+
+def _new_chapter(options: argparse.Namespace) -> int:
+    from maso_book.new_chapter import new_chapter
+
+    for path in new_chapter(options.number, options.title, maso_book.tree.root()):
+        print(_relative(path))
+    print(f"Next: python -m maso run {options.number} --profile quick")
+    return 0
 
 
 # book ---------------------------------------------------------------------------------------------------------------

@@ -90,7 +90,7 @@ class Opened:
 
 
 def opened(number: str, parameters: Mapping[str, Any], *, seeds_of: Sequence[str] | None = None) -> Opened:
-    """The chapter of a notebook, right after its `parameters` cell: `chapter = opened("05", globals())`.
+    """The chapter of a notebook: `chapter = opened("05", globals())`, the first call after the `parameters` cell.
 
     Args:
         number: of the chapter, `"05"`.

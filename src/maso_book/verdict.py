@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from maso_book.records import Record
+from maso_book.statistics import Interval
 
 Outcome = Literal[
     "holds",
@@ -40,6 +41,24 @@ class Verdict:
     effect: str = ""
     part: str = ""
     scale: str = ""
+
+
+def outcome_of(effect: Interval, *, least: float) -> Outcome:
+    """The outcome for an effect that is claimed to be positive.
+
+    Args:
+        effect: its mean and interval over seeds.
+        least: the smallest effect of interest.
+
+    Returns:
+        "holds" where the interval lies above 0 and the mean is at least `least`; "too small to matter" where the whole
+        interval lies within ±`least`; "does not hold" where it lies below `least`; else "not decided".
+    """
+    if effect.low > 0 and effect.mean >= least:
+        return "holds"
+    if -least < effect.low and effect.high < least:
+        return "too small to matter"
+    return "does not hold" if effect.high < least else "not decided"
 
 
 Judge = tuple[str, Callable[..., Verdict], Sequence[str]]

@@ -1,0 +1,1 @@
+"""Chapter 00, TITLE: what `maso new-chapter` copies."""
