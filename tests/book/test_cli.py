@@ -126,7 +126,7 @@ def test_a_failing_experiment_is_named_and_the_others_finish(
 
 
 def test_a_data_set_is_chosen_where_there_is_one_to_choose(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn = experiment.Experiment("01-drawn", lambda c: ({}, {}), lambda profile: [toy.Drawn(0)])
+    drawn = experiment.Experiment("01-drawn", toy.draw, lambda profile: [toy.Drawn(0)])
     monkeypatch.setattr(registry, "registry", lambda: {"01-powers": POWERS, "01-drawn": drawn})
     monkeypatch.setattr(results, "_checksum", lambda dataset: dataset and "0" * 64)
     assert main(["run", "01", "--profile", "full", "-p", "dataset", "mnist", "-p", "seeds", "1"]) == 0
@@ -243,3 +243,13 @@ def test_book_builds_once_names_the_failed_chapter_and_says_where_to_open_it(
     (root / "book" / "index.md").write_text("# New")
     assert main(["book"]) == 0
     assert commands[2:] == ["jupyter-book"]
+
+
+@pytest.mark.parametrize("missing", ["maso_book", "yaml"])
+def test_without_the_books_packages_the_door_says_what_to_install(missing: str) -> None:
+    code = f"import sys; sys.modules['{missing}'] = None; from maso.__main__ import main; main()"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert f"maso: {missing} is not installed" in ended.stderr
+    assert "pip install -e '.[book]'" in ended.stderr
+    assert "Traceback" not in ended.stderr

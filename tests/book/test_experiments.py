@@ -22,7 +22,7 @@ from maso_book.training import Training
 
 @pytest.fixture(autouse=True)
 def registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn = Experiment("02-drawn", lambda c: ({"draws": [{"n": c.seed}]}, {}), lambda profile: [toy.Drawn(0)])
+    drawn = Experiment("02-drawn", toy.draw, lambda profile: [toy.Drawn(0)])
     monkeypatch.setattr(registry, "registry", lambda: {"01-powers": POWERS, "02-drawn": drawn})
 
 

@@ -29,6 +29,10 @@ def measure(config: Config) -> tuple[dict, dict]:
     return {"draws": [{"mean": float((x**config.power).mean()), "kind": "toy", "seconds": 0.1}]}, {"x": x}
 
 
+def draw(config: Drawn) -> tuple[dict, dict]:
+    return {"draws": [{"n": config.seed}]}, {}
+
+
 def grid(profile: str) -> list[Config]:
     return [Config(seed) for seed in range({"quick": 1, "paper": 2, "full": 3}[profile])]
 
