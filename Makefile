@@ -16,7 +16,8 @@ lint:
 	$(python) -m ruff check
 	$(python) -m ruff format --check
 	$(python) -m mypy
-	$(python) -m nbstripout --verify --keep-id notebooks/*.ipynb
+	$(python) -m nbstripout --verify --keep-id notebooks/*.ipynb src/maso_book/template/notebook.ipynb
+	.venv/bin/oxlint --deny-warnings src
 
 clean: # what can be made again; the environment and the records stay
 	rm -rf _build book/chapters book/generated .snakemake .mypy_cache .ruff_cache .hypothesis
