@@ -53,6 +53,22 @@ def test_a_new_chapter_runs_is_recorded_judged_and_tested(copy: Path) -> None:
     assert "12-units: recorded: paper 10 of 10" in command(copy, "-m", "maso", "status")
 
 
+@pytest.mark.slow
+def test_a_new_chapter_is_built_into_the_site(copy: Path) -> None:
+    """In a tree whose other chapters are fresh: only the new one is run, and the page shows its verdict."""
+    if not (ROOT / "_build" / "html").is_dir():
+        pytest.skip("the book is not built: python -m maso book")
+    for name in ("results", "book/chapters", "_build/state"):
+        shutil.copytree(ROOT / name, copy / name, dirs_exist_ok=True)
+    command(copy, "-m", "maso", "new-chapter", "12", "Dead units")
+    command(copy, "-m", "maso", "run", "12", "--profile", "full")
+    printed = command(copy, "-m", "maso", "book")
+    assert "Running 12-dead-units\n" in printed
+    page = (copy / "_build" / "html" / "chapters" / "12-dead-units.html").read_text()
+    assert "maso-badge" in page
+    assert "12.1" in (copy / "_build" / "html" / "claims.html").read_text()
+
+
 def test_its_words_stand_where_they_belong(copy: Path) -> None:
     new_chapter("12", "Dead units", copy)
     (line,) = [chapter for chapter in chapters.listed(copy) if chapter.number == "12"]
