@@ -321,8 +321,8 @@ def _book(options: argparse.Namespace) -> int:
 
 def _site_digest(root: Path) -> str:
     """Digest of all that the site is built from, the chapters with their outputs included."""
-    folders = [root / "book", root / "notebooks", root / "results", maso_book.tree.PACKAGE]
-    derived = {"generated", "__pycache__", "_build"}
+    folders = [root / "book", root / "notebooks", root / "results", root / "src"]
+    derived = {"generated", "__pycache__", "_build", "maso.egg-info"}
     files = [root / name for name in ("_config.yml", "README.md", "CITATION.cff") if (root / name).is_file()]
     for folder in folders:
         found = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.suffix != ".tmp")
