@@ -2,100 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from maso_book.ch05.optimum import CLOSED_FORMS, PER_DECADE
+from maso_book.ch05.templates import LABELS
 from maso_book.records import Record
 from maso_book.statistics import Interval, interval
+from maso_book.tidy import arms, as_table, enough, paired
 from maso_book.verdict import Verdict, judged
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 TOLERANCE = 1e-6
 """Largest error that the criteria of claims 05.1 and 05.2 allow."""
-LABELS: tuple[Literal["true", "permuted"], ...] = ("true", "permuted")
+PROBLEMS = 1000
+"""Fewest problems of each kind that the criterion of claim 05.1 asks for."""
 CRITERION_READINGS = ("given", "centred")
-
-# What the figures and the verdicts share ------------------------------------------------------------------------------
-
-
-def row(record: Record, epoch: int, *, place: str = "train", reading: str = "centred") -> dict[str, Any]:
-    """What one network of 05-templates or 05-widths showed after `epoch` epochs."""
-    (found,) = [r for r in record.metrics["rows"] if (r["epoch"], r["place"], r["reading"]) == (epoch, place, reading)]
-    return found
+"""The images for which the criterion of claim 05.3 asks: as they are, and less their mean."""
 
 
-def epochs(record: Record) -> list[int]:
-    """The epochs after which a network was measured, 0 first."""
-    return sorted({r["epoch"] for r in record.metrics["rows"]})
-
-
-def gap(found: dict[str, Any]) -> float:
-    """cos(A_y[x], x) − cos(A_y[x], x')."""
-    return found["cosine"] - found["cosine to others"]
-
-
-def arms(records: Sequence[Record]) -> dict[tuple[str, str], list[Record]]:
-    """(network, labels) → its records in the order of the seeds; networks that diverged are left out."""
-    found: dict[tuple[str, str], list[Record]] = {}
-    for record in sorted(records, key=lambda r: r.config["seed"]):
-        if not record.metrics["diverged"]:
-            found.setdefault((record.config["network"], record.config["labels"]), []).append(record)
-    return found
-
-
-def by_width(records: Sequence[Record], labels: str) -> dict[int, list[Record]]:
-    """Width → the records of 05-widths with these labels, in the order of the seeds; as `arms` otherwise."""
-    found: dict[int, list[Record]] = {}
-    for record in sorted(records, key=lambda r: (r.config["width"], r.config["seed"])):
-        if record.config["labels"] == labels and not record.metrics["diverged"]:
-            found.setdefault(record.config["width"], []).append(record)
-    return found
-
-
-def pattern_gains(records: Sequence[Record], reading: str) -> dict[str, Interval]:
-    """Share of the sign pattern after training; the same less that before training, and less that of others."""
-    last = [row(r, epochs(r)[-1], reading=reading) for r in records]
-    first = [row(r, 0, reading=reading) for r in records]
-    return {
-        "share": interval([own["pattern"] for own in last]),
-        "less untrained": interval([own["pattern"] - old["pattern"] for own, old in zip(last, first, strict=True)]),
-        "less other images": interval([own["pattern"] - own["pattern of others"] for own in last]),
-    }
-
-
-def gap_after(records: Sequence[Record], **where: str) -> list[float]:
-    """The gap of each network after its last epoch."""
-    return [gap(row(r, epochs(r)[-1], **where)) for r in records]
-
-
-def growth_with_epochs(records: Sequence[Record]) -> Interval:
-    """Slope of the gap against log2(1 + epoch), one for each network."""
-    return interval([_slope([1 + e for e in epochs(r)], [gap(row(r, e)) for e in epochs(r)]) for r in records])
-
-
-def growth_with_width(records: Sequence[Record], labels: str) -> Interval:
-    """Slope of the gap after training against log2(width), one for each seed."""
-    widths = by_width(records, labels)
-    gaps = np.array([gap_after(group) for group in widths.values()])
-    return interval([_slope(list(widths), column) for column in gaps.T])
-
-
-def permuted_less_true(records: Sequence[Record], network: str) -> Interval:
-    """Gap after training with permuted labels less that with true ones, paired by seed."""
-    found = arms(records)
-    permuted, true = (np.array(gap_after(found[network, labels])) for labels in ("permuted", "true"))
-    return interval((permuted - true).tolist())
-
-
-def _slope(x: Sequence[float], values: Sequence[float]) -> float:
-    return float(np.polyfit(np.log2(x), values, 1)[0])
-
-
-# Verdicts -------------------------------------------------------------------------------------------------------------
-
-
-def verdicts(results: dict[str, list[Record]]) -> list[Verdict]:
+def verdicts(results: Mapping[str, list[Record]]) -> list[Verdict]:
     """The chapter's claims by their criteria, from its records alone.
 
     Args:
@@ -112,97 +42,169 @@ def verdicts(results: dict[str, list[Record]]) -> list[Verdict]:
     )
 
 
+# Theorems -------------------------------------------------------------------------------------------------------------
+
+
 def _judge_optimum(claim: str, records: list[Record]) -> Verdict:
-    parts, wrong, counts = [], False, []
-    for kind in ("total", "per class"):
-        rows = [r for record in records for r in record.metrics["rows"] if r["budget"] == kind]
-        worst, loss = (max(r[key] for r in rows) for key in ("largest error", "largest error of the loss"))
-        counts.append(sum(r["problems"] for r in rows))
-        wrong |= worst > TOLERANCE or loss > TOLERANCE
-        parts.append(f"budget {kind}: {counts[-1]:,} problems, templates within {worst:.1e}, loss within {loss:.1e}")
+    optima = as_table(records, "optima")
+    parts = []
+    for budget in CLOSED_FORMS:
+        rows = optima[optima["budget"] == budget]
+        parts.append(
+            f"budget {budget}: {rows['problems'].sum():,} problems, templates within "
+            f"{rows['max_template_error'].max():.1e}, loss within {rows['max_loss_error'].max():.1e}"
+        )
     evidence = "Proof above; " + "; ".join(parts) + "."
-    if wrong:
-        return Verdict(claim, "does not hold", evidence)
-    return Verdict(claim, "holds" if min(counts) >= 1000 else "not tested", evidence)
+
+    problems = optima.groupby("budget")["problems"].sum()
+    worst = optima["max_template_error"].max()
+    effect = f"templates within {worst:.1e} on {problems.sum():,} problems"
+
+    if max(worst, optima["max_loss_error"].max()) > TOLERANCE:
+        return Verdict(claim, "does not hold", evidence, effect)
+    return Verdict(claim, "holds" if problems.min() >= PROBLEMS else "not tested", evidence, effect)
 
 
 def _judge_growth(claim: str, records: list[Record]) -> Verdict:
-    falls = all(r.metrics["loss falls"] for r in records)
-    grows = all((np.diff(r.metrics["norm, last three decades"]) > 0).all() for r in records)
-    low = min(r.metrics["smallest rate"] / r.metrics["rates allowed"][0] for r in records)
-    high = max(r.metrics["largest rate"] / r.metrics["rates allowed"][1] for r in records)
-    zero = max(r.metrics["error of the flow from zero"] for r in records)
-    starts = sum(1 + r.config["starts"] for r in records)
+    flow, bounds = as_table(records, "flow"), as_table(records, "bounds")
+    flows = [rows["norm"].to_numpy() for _, rows in arms(flow, "record", "start")]
+
+    falls = bool(bounds["loss_falls"].all())
+    grows = all((np.diff(norm[[-2 * PER_DECADE - 1, -PER_DECADE - 1, -1]]) > 0).all() for norm in flows)
+    low = (bounds["min_rate"] / bounds["rate_lower"]).min()
+    high = (bounds["max_rate"] / bounds["rate_upper"]).max()
+
     evidence = (
-        f"Proof above; {starts} flows: loss {'falls' if falls else 'does not fall'} at every time, norm "
+        f"Proof above; {len(flows)} flows: loss {'falls' if falls else 'does not fall'} at every time, norm "
         f"{'grows' if grows else 'does not grow'} over the last decades; slowest rate {low - 1:+.1e} of the lower "
-        f"bound, fastest {high - 1:+.1e} of the upper one; from zero the rate is the lower bound to {zero:.1e}."
+        f"bound, fastest {high - 1:+.1e} of the upper one; from zero the rate is the lower bound to "
+        f"{bounds['zero_start_error'].max():.1e}."
     )
+    effect = f"rates within their bounds to {max(1 - low, high - 1, 0):.1e}, {len(flows)} flows"
+
     if not (falls and grows) or low < 1 - TOLERANCE or high > 1 + TOLERANCE:
-        return Verdict(claim, "does not hold", evidence)
-    far = all(r.config["decades"] >= 6 for r in records) and len({r.config["seed"] for r in records}) >= 5
-    return Verdict(claim, "holds" if far else "not tested", evidence)
+        return Verdict(claim, "does not hold", evidence, effect)
+    far = bounds["decades"].min() >= 6 and enough(bounds)
+    return Verdict(claim, "holds" if far else "not tested", evidence, effect)
 
 
-def _too_few(groups: Sequence[Sequence[Record]]) -> bool:
-    """Fewer than 5 seeds somewhere, or drawn digits in place of a data set."""
-    return min(len(group) for group in groups) < 5 or groups[0][0].config["dataset"] == "digits"
+# Observations ---------------------------------------------------------------------------------------------------------
+
+
+def gaps(records: Sequence[Record]) -> pd.DataFrame:
+    """cos(A_y[x], x) − cos(A_y[x], x'), images less their mean: one row a network, epoch and split.
+
+    Args:
+        records: of 05-templates or 05-widths.
+
+    Returns:
+        Their table `templates` with the columns `gap`, and `images` ("true labels, train").
+    """
+    table = as_table(records, "templates").query("reading == 'centred'")
+    return table.assign(
+        gap=table["cosine_own"] - table["cosine_others"], images=table["labels"] + " labels, " + table["split"]
+    )
+
+
+def after_training(table: pd.DataFrame) -> pd.DataFrame:
+    """Its rows of the last epoch."""
+    return table[table["epoch"] == table["epochs"]]
+
+
+def pattern_gains(rows: pd.DataFrame) -> tuple[Interval, Interval, Interval]:
+    """Share of images with the sign pattern after training; less that before; less that with other images' templates.
+
+    Args:
+        rows: of the table `templates`, one a seed and an epoch.
+    """
+    trained = after_training(rows)
+    untrained = paired(rows, "pattern", by="epoch", first=trained["epoch"].iloc[0], second=0)
+    return (
+        interval(trained["pattern"]),
+        interval(untrained),
+        interval(trained["pattern"] - trained["pattern_others"]),
+    )
+
+
+def growth(gaps: pd.DataFrame, factor: pd.Series) -> Interval:
+    """Slope of the gap for each doubling of a factor, one for each seed.
+
+    Args:
+        gaps: of `gaps`, one arm.
+        factor: what doubles, for each row.
+    """
+    slopes = [
+        np.polyfit(rows["doublings"], rows["gap"], deg=1)[0]
+        for _, rows in arms(gaps.assign(doublings=np.log2(factor)), "seed")
+    ]
+    return interval(slopes)
+
+
+def _enough(table: pd.DataFrame, *columns: str) -> bool:
+    """Whether every arm has its seeds, on a data set and not on drawn digits."""
+    return enough(table, *columns) and "digits" not in set(table["dataset"])
 
 
 def _judge_pattern(claim: str, records: list[Record]) -> Verdict:
-    found = arms(records)
-    if _too_few(list(found.values())):
+    table = as_table(records, "templates").query("split == 'train'")
+    if not _enough(table, "network", "labels"):
         return Verdict(claim, "not tested", "The criterion asks for 5 seeds on a data set of real images.")
-    parts, more, most = [], [], []
-    for (network, labels), group in found.items():
+
+    parts, shares, more = [], [], []
+    for (network, labels), arm in arms(table, "network", "labels"):
         for reading in CRITERION_READINGS:
-            gains = pattern_gains(group, reading)
-            more.append(gains["less untrained"].sign > 0 and gains["less other images"].sign > 0)
-            most.append(gains["share"].mean > 0.5)
+            share, less_untrained, less_others = pattern_gains(arm[arm["reading"] == reading])
+            shares.append(share.mean)
+            more.append(less_untrained.sign > 0 and less_others.sign > 0)
             parts.append(
-                f"{network}, {labels} labels, images {reading}: {percent(gains['share'])}, less untrained "
-                f"{percent(gains['less untrained'])}, less other images {percent(gains['less other images'])}"
+                f"{network}, {labels} labels, images {reading}: {share:.1%}, less untrained {less_untrained:.1%}, "
+                f"less other images {less_others:.1%}"
             )
+
     evidence = "Share of training images with the pattern: " + "; ".join(parts) + "."
-    if all(more) and all(most):
-        return Verdict(claim, "holds", evidence)
-    return Verdict(claim, "holds with conditions" if any(more) else "does not hold", evidence)
+    effect = f"{min(shares):.1%} to {max(shares):.1%} of the images"
+
+    if all(more) and min(shares) > 0.5:
+        return Verdict(claim, "holds", evidence, effect)
+    if not any(more):
+        return Verdict(claim, "does not hold", evidence, effect)
+    part = f"more than both controls in {sum(more)} of {len(more)} cases"
+    return Verdict(claim, "holds with conditions", evidence, effect, part)
 
 
 def _judge_gap(claim: str, records: list[Record], widths: list[Record]) -> Verdict:
-    found = arms(records)
-    groups = [*found.values(), *(group for labels in LABELS for group in by_width(widths, labels).values())]
-    if _too_few(groups):
+    networks, scan = (gaps(runs).query("split == 'train'") for runs in (records, widths))
+    if not (_enough(networks, "network", "labels") and _enough(scan, "labels", "width")):
         return Verdict(claim, "not tested", "The criterion asks for 5 seeds on data sets of real images.")
-    networks = list(dict.fromkeys(network for network, _ in found))
+
+    trained, trained_scan = after_training(networks), after_training(scan)
+    by_network = {f"{network}, {labels} labels": arm for (network, labels), arm in arms(networks, "network", "labels")}
+    by_labels = {f"{labels} labels": trained_scan[trained_scan["labels"] == labels] for labels in LABELS}
     tests = {
-        "gap": {f"{n}, {labels} labels": interval(gap_after(group)) for (n, labels), group in found.items()},
+        "gap": {name: interval(after_training(arm)["gap"]) for name, arm in by_network.items()},
         "growth for each doubling of the epochs": {
-            f"{n}, {labels} labels": growth_with_epochs(group) for (n, labels), group in found.items()
+            name: growth(arm, 1 + arm["epoch"]) for name, arm in by_network.items()
         },
-        "growth for each doubling of the width": {
-            f"{labels} labels": growth_with_width(widths, labels) for labels in LABELS
+        "growth for each doubling of the width": {name: growth(arm, arm["width"]) for name, arm in by_labels.items()},
+        "permuted less true labels": {
+            network: interval(paired(rows, "gap", by="labels", first="permuted", second="true"))
+            for network, rows in arms(trained, "network")
         },
-        "permuted less true labels": {n: permuted_less_true(records, n) for n in networks},
+        "gap of the widest network of the scan": {
+            name: interval(arm["gap"][arm["width"] == arm["width"].max()]) for name, arm in by_labels.items()
+        },
     }
-    tests["gap of the widest network of the scan"] = {
-        f"{labels} labels": interval(gap_after(list(by_width(widths, labels).values())[-1])) for labels in LABELS
-    }
+
     evidence = ". ".join(
-        f"{name.capitalize()}: " + ", ".join(f"{arm} {signed(value)}" for arm, value in values.items())
+        f"{name.capitalize()}: " + ", ".join(f"{arm} {value:+.3f}" for arm, value in values.items())
         for name, values in tests.items()
     )
     above, *growths, widest = (all(value.sign > 0 for value in values.values()) for values in tests.values())
+    effect = f"gap {min(tests['gap'].values(), key=lambda value: value.low):+.3f}"
+
     if not above or not any(growths):
-        return Verdict(claim, "does not hold", evidence + ".")
-    return Verdict(claim, "holds" if all(growths) and widest else "holds with conditions", evidence + ".")
-
-
-def percent(value: Interval) -> str:
-    """A share with its interval."""
-    return f"{value.mean:.1%} [{value.low:.1%}, {value.high:.1%}]"
-
-
-def signed(value: Interval) -> str:
-    """A difference with its interval."""
-    return f"{value.mean:+.3f} [{value.low:+.3f}, {value.high:+.3f}]"
+        return Verdict(claim, "does not hold", evidence + ".", effect)
+    if all(growths) and widest:
+        return Verdict(claim, "holds", evidence + ".", effect)
+    grows_with = [name for name, grows in zip(("epochs", "width", "permuted labels"), growths, strict=True) if grows]
+    return Verdict(claim, "holds with conditions", evidence + ".", effect, f"it grows with {', '.join(grows_with)}")
