@@ -10,27 +10,36 @@ from torch import nn
 
 from maso import MASO, affine_map
 from maso_book import networks, records
-from maso_book.ch01 import experiments as ch01
-from maso_book.ch01 import figures as plots
+from maso_book.ch01 import figures, tables, verdicts
+from maso_book.ch01.experiments import EXPERIMENTS
 from maso_book.ch01.formulas import KINDS, arrays, matrix, value
 from maso_book.ch01.frozen import freeze
 from maso_book.ch01.hand import block_factors, hand_factors, product
-from maso_book.ch01.networks import ClosedForm
+from maso_book.ch01.networks import PLACES, ClosedForm
 from maso_book.ch01.rates import ONE, TARGETS, TWO, errors, slopes, tangents, two_masos
-from maso_book.ch01.solver import Proofs, counterexamples, run_proofs
+from maso_book.ch01.refused import RELU, NotMaso
+from maso_book.ch01.solver import BOTH_SIGNS, CONVERSE, COUNTEREXAMPLE, NONNEGATIVE, Proofs, counterexamples
 from maso_book.records import Record
 from maso_book.results import compute
 from maso_book.shared.layers import draw, draw_input
+from maso_book.statistics import interval
+from maso_book.tidy import as_table
+from maso_book.verdict import Verdict
 
-BY_NAME = {experiment.name: experiment for experiment in ch01.EXPERIMENTS}
+BY_NAME = {experiment.name: experiment for experiment in EXPERIMENTS}
 
 
-def record(experiment: str, metrics: dict, arrays: dict | None = None, seed: int = 0, **config: object) -> Record:
-    return Record(experiment, {"seed": seed} | config, metrics, arrays or {}, {}, "0" * 16)
+def record(experiment: str, rows: dict, arrays: dict | None = None, seed: int = 0, **config: object) -> Record:
+    return Record(
+        experiment, {"seed": seed} | config, records.tidy(rows), arrays or {}, {"device": "cpu"}, f"{seed:016x}"
+    )
 
 
-def judged(claim: str, results: dict[str, list[Record]]) -> str:
-    return next(v.outcome for v in ch01.verdicts(results) if v.claim == claim)
+def judged(claim: str, results: dict[str, list[Record]]) -> Verdict:
+    verdict = next(v for v in verdicts.verdicts(results) if v.claim == claim)
+    assert len(verdict.effect) <= 60
+    assert len(verdict.part) <= 60
+    return verdict
 
 
 # The formulas written by hand
@@ -147,8 +156,9 @@ def test_tangent_planes_lie_below_the_target() -> None:
 
 def rates(slope_of_seed: dict[int, float]) -> list[Record]:
     def rows(slope: float) -> list[dict]:
+        arm = {"dimension": 1, "target": "smooth convex"}
         return [
-            {"dimension": 1, "target": "smooth convex", "method": method, "pieces": R, "largest": R**slope, "rms": 0.0}
+            arm | {"method": method, "pieces": R, "largest_error": R**slope, "rms_error": 0.0}
             for method in (TWO, ONE)
             for R in (4, 8, 16)
         ]
@@ -157,72 +167,116 @@ def rates(slope_of_seed: dict[int, float]) -> list[Record]:
 
 
 def test_slopes_and_their_interval() -> None:
-    found, _ = slopes(rates({0: -1.9, 1: -2.0, 2: -2.1}))
-    assert found.mean == pytest.approx(-2)
-    assert found.low == pytest.approx(-2 - 4.303 * 0.1 / 3**0.5, abs=1e-3)
-    assert (found.theory, found.seeds) == (-2, 3)
+    measured = slopes(as_table(rates({0: -1.9, 1: -2.0, 2: -2.1})))
+    two = measured[measured["method"] == TWO]
+    assert two["slope"].tolist() == pytest.approx([-1.9, -2.0, -2.1])
+    assert interval(two["slope"]).low == pytest.approx(-2 - 4.303 * 0.1 / 3**0.5, abs=1e-3)
+    assert set(measured["theory"]) == {-2}
 
 
 @pytest.mark.parametrize(
-    ("slope", "seeds", "outcome"),
-    [(-2.02, 5, "holds"), (-1.5, 5, "holds with conditions"), (0.2, 5, "does not hold"), (-2.0, 4, "not tested")],
+    ("slope", "seeds", "outcome", "part"),
+    [
+        (-2.02, 5, "holds", ""),
+        (-1.5, 5, "holds with conditions", "0 of 1 slopes within 0.1 of theory"),
+        (0.2, 5, "does not hold", ""),
+        (-2.0, 4, "not tested", ""),
+    ],
 )
-def test_verdict_on_rates(slope: float, seeds: int, outcome: str) -> None:
-    results = {"01-rates": rates({seed: slope + 1e-3 * seed for seed in range(seeds)})}
-    assert judged("01.4", results) == outcome
+def test_verdict_on_rates(slope: float, seeds: int, outcome: str, part: str) -> None:
+    verdict = judged("01.4", {"01-rates": rates({seed: slope + 1e-3 * seed for seed in range(seeds)})})
+    assert (verdict.outcome, verdict.part) == (outcome, part)
+
+
+def test_theory_passes_through_the_first_mark() -> None:
+    errors = as_table(rates({0: -1.9, 1: -2.0}))
+    _, ax = plt.subplots()
+    for scale in (1, 2):
+        ax.plot([4, 8, 16], [scale, scale / 3, scale / 9])
+    figures.theory(errors, ax=ax)
+    assert ax.lines[2].get_ydata() == pytest.approx([1, 1 / 4, 1 / 16])
+    assert ax.lines[3].get_ydata() == pytest.approx([2, 1 / 2, 1 / 8])
+    assert [text.get_text().partition("\n")[0] for text in ax.get_legend().get_texts()] == [
+        f"smooth convex, {method}" for method in (TWO, ONE)
+    ]
+    plt.close()
 
 
 # The solver
 
 
-def test_proofs_of_small_networks() -> None:
-    metrics, curves = run_proofs(Proofs(0, 1))
-    assert all(row["equal"] and row["from_layer"] and row["convex"] for row in metrics["layers"])
-    assert all(row["holds"] for row in metrics["any MASO"])
-    assert all(row["affine"] and row["lipschitz"] for row in metrics["networks"])
-    assert all(row["convex"] for row in metrics["convex"])
-    assert [row["convex"] for row in metrics["only if"]] == [True, False, False]
-    assert metrics["only if"][0]["smallest later weight"] == -1
-    found = record("01-proofs", metrics, curves)
-    assert judged("01.3", {"01-proofs": [found]}) == "holds"
-    figure = plots.converse(found)
-    assert len(figure.axes) == 4
+@pytest.fixture(scope="module")
+def proved() -> Record:
+    return compute(BY_NAME["01-proofs"], Proofs(seed=0, networks=1))
+
+
+def test_proofs_of_small_networks(proved: Record) -> None:
+    layers = as_table([proved], of="layers")
+    assert layers["kind"].tolist() == [kind.name for kind in KINDS]
+    assert layers[["equal", "from_layer_equal", "convex"]].all(axis=None)
+    assert as_table([proved], of="masos")["convex"].all()
+    assert as_table([proved], of="networks")[["affine", "lipschitz"]].all(axis=None)
+    convexity = as_table([proved], of="convexity").set_index("weights")
+    assert convexity.loc[[NONNEGATIVE], "convex"].all()
+    assert convexity.loc[COUNTEREXAMPLE, "convex"].tolist() == [True, False, False]
+    assert convexity.loc[COUNTEREXAMPLE, "smallest_later_weight"].tolist() == [-1, -1, 1]
+    assert judged("01.3", {"01-proofs": [proved]}).outcome == "holds"
+
+
+def test_witnesses_violate_convexity(proved: Record) -> None:
+    witnesses = as_table([proved], of="witnesses").groupby("network")
+    nets = counterexamples()
+    assert set(witnesses.groups) & set(nets) == set(nets) - {CONVERSE}
+    for name in set(nets) - {CONVERSE}:
+        x, y = (torch.tensor(witnesses.get_group(name)[[end]].to_numpy()) for end in "xy")
+        with torch.no_grad():
+            assert float(nets[name]((x + y) / 2)) > float(nets[name](x) + nets[name](y)) / 2
+
+
+def test_the_violation_is_drawn_with_its_chord(proved: Record) -> None:
+    t = np.linspace(-0.25, 1.25, 241)
+    bent = record("01-proofs", proved.tables, {"violation": np.stack([t, -np.abs(t - 0.5)], 1)})
+    figure = figures.converse(bent)
+    chord, height, middle = figure.axes[3].lines[1:]
+    assert chord.get_xydata().tolist() == [[0, -0.5], [1, -0.5]]
+    assert middle.get_xydata()[0] == pytest.approx([0.5, 0])
+    assert height.get_ydata() == pytest.approx([-0.5, 0])
     plt.close(figure)
-
-
-def test_witnesses_violate_convexity() -> None:
-    metrics, _ = run_proofs(Proofs(1, 1))
-    for net, row in zip(counterexamples().values(), metrics["only if"], strict=True):
-        if row["witness"]:
-            x, y = (torch.tensor([row["witness"][end]], dtype=torch.float64) for end in "xy")
-            with torch.no_grad():
-                assert float(net((x + y) / 2)) > float(net(x) + net(y)) / 2
 
 
 # Verdicts
 
 
 def layers(cases: int, mismatches: int) -> list[Record]:
-    row = {"kind": "dense", "pieces": "1", "cases": cases, "edge": 0, "ties": 0, "outputs": 1, "mismatches": mismatches}
-    return [record("01-rational", {"layers": [row]}, seed=seed) for seed in range(2)]
+    row = {"kind": "dense", "pieces": "#R_k", "edge_cases": 3, "ties": 2, "outputs": 1, "mismatches": mismatches}
+    return [record("01-rational", {"layers": [row]}, seed=seed, cases=cases) for seed in range(2)]
 
 
 def proofs(equal: bool = True, convex: bool = True) -> list[Record]:
-    row = {"kind": "dense", "instance": "2 → 2", "equal": equal, "from_layer": True, "convex": convex}
-    row |= {"equal_seconds": 0.001}
-    metrics = {
-        "layers": [row],
-        "any MASO": [{"holds": True}],
-        "networks": [{"affine": True, "lipschitz": True}],
-        "convex": [{"convex": convex}],
-        "mixed signs": [{"convex": False}],
-        "only if": [{"convex": True, "smallest later weight": -1.0}],
+    layer = {"kind": "dense", "inputs": 2, "outputs": 3, "equal": equal, "from_layer_equal": True, "convex": convex}
+    network = {"codes": 32, "affine": True, "lipschitz": True, "affine_seconds": 0.25, "lipschitz_seconds": 0.5}
+    decided = [(NONNEGATIVE, "0", convex, 0.5), (BOTH_SIGNS, "0", False, -1.0), (COUNTEREXAMPLE, CONVERSE, True, -1.0)]
+    columns = ("weights", "network", "convex", "smallest_later_weight")
+    rows = {
+        "layers": [layer | {"equal_seconds": 0.001}],
+        "masos": [{"convex": True}],
+        "networks": [network],
+        "convexity": [dict(zip(columns, row, strict=True)) for row in decided],
     }
-    return [record("01-proofs", metrics)]
+    return [record("01-proofs", rows)]
+
+
+def families(errors: dict[str, float]) -> list[Record]:
+    rows = [
+        {"network": name, "place": place, "relative_error": error if place == "at 0" else 0.0}
+        for name, error in errors.items()
+        for place in PLACES
+    ]
+    return [record("01-families", {"networks": [], "errors": rows})]
 
 
 def test_nothing_recorded_is_not_tested() -> None:
-    assert {v.outcome for v in ch01.verdicts({})} == {"not tested"}
+    assert {v.outcome for v in verdicts.verdicts({})} == {"not tested"}
 
 
 @pytest.mark.parametrize(
@@ -236,12 +290,16 @@ def test_nothing_recorded_is_not_tested() -> None:
 )
 def test_verdict_on_layers(cases: int, mismatches: int, equal: bool, outcome: str) -> None:
     results = {"01-rational": layers(cases, mismatches), "01-proofs": proofs(equal)}
-    assert judged("01.1", results) == outcome
-    assert f"| dense | 1 | {2 * cases:,} |" in plots.layer_table(*results.values())
+    verdict = judged("01.1", results)
+    assert verdict.outcome == outcome
+    assert verdict.effect.startswith(f"{2 * mismatches} of {2 * cases:,} ")
+    cells = [cell.strip() for cell in tables.layers(*results.values()).splitlines()[-1].split("|")[1:-1]]
+    assert cells[:6] == ["dense", "$\\lvert R_k\\rvert$", f"{2 * cases:,}", "6", "4", str(2 * mismatches)]
+    assert cells[6:] == [f"{'✔' if equal else '✘'}\u00a02\u00a0→\u00a03", "1.0\u00a0ms"]
 
 
 @pytest.mark.parametrize(
-    ("families", "error", "convex", "outcome"),
+    ("count", "error", "convex", "outcome"),
     [
         (6, 1e-13, True, "holds"),
         (5, 1e-13, True, "not tested"),
@@ -250,21 +308,54 @@ def test_verdict_on_layers(cases: int, mismatches: int, equal: bool, outcome: st
         (6, 1e-13, False, "does not hold"),
     ],
 )
-def test_verdict_on_composition(families: int, error: float, convex: bool, outcome: str) -> None:
-    rows = [{"network": f"net{i}", "at x": 0.0, "b": error, "far from x": 0.0} for i in range(families)]
-    found = [record("01-families", {"networks": rows})]
-    assert judged("01.2", {"01-proofs": proofs(convex=convex), "01-families": found}) == outcome
-    figure = plots.families(found)
-    drawn = np.concatenate([line.get_xdata() for line in figure.axes[0].lines[:3]])
-    assert sorted({float(x) for x in drawn}) == pytest.approx([plots.SMALLEST, error])
-    plt.close(figure)
+def test_verdict_on_composition(count: int, error: float, convex: bool, outcome: str) -> None:
+    records = families({f"net{i}": error for i in range(count)} | {"small_cnn": 0.0})
+    assert judged("01.2", {"01-proofs": proofs(convex=convex), "01-families": records}).outcome == outcome
 
 
 def test_one_family_that_misses_is_named() -> None:
-    rows = [{"network": f"net{i}", "at x": 0.0, "b": 1e-13, "far from x": 2e-12 * (i == 6)} for i in range(7)]
-    found = ch01.verdicts({"01-proofs": proofs(), "01-families": [record("01-families", {"networks": rows})]})[1]
-    assert found.outcome == "holds"
-    assert "not to that: net6 (2.0e-12)" in found.evidence
+    records = families({f"net{i}": 1e-13 for i in range(6)} | {"deep": 2e-12})
+    verdict = judged("01.2", {"01-proofs": proofs(), "01-families": records})
+    assert verdict.outcome == "holds"
+    assert "deep (2.0e-12)" in verdict.evidence
+
+
+@pytest.mark.parametrize(
+    ("convex", "weight", "outcome"),
+    [(True, -1.0, "holds"), (False, -1.0, "does not hold"), (True, 1.0, "does not hold")],
+)
+def test_verdict_on_the_converse(convex: bool, weight: float, outcome: str) -> None:
+    (found,) = proofs()
+    found.tables["convexity"][2] |= {"convex": convex, "smallest_later_weight": weight}
+    assert judged("01.3", {"01-proofs": [found]}).outcome == outcome
+
+
+@pytest.mark.parametrize(("error", "outcome"), [(1e-13, "holds"), (1e-11, "does not hold")])
+def test_verdict_on_the_closed_form(error: float, outcome: str) -> None:
+    rows = {
+        "factors": [{"network": name, "built": "by hand"} for name in ("cnn", "cnn", "resnet")],
+        "errors": [{"relative_error": 0.0}, {"relative_error": error}],
+    }
+    assert judged("01.5", {"01-closed-form": [record("01-closed-form", rows)]}).outcome == outcome
+
+
+def resnet(seed: int, images: int, dataset: str, error: float) -> Record:
+    draw = {
+        "largest_error64": error,
+        "images_with_another_code": 2,
+        "median_slope_error_same_code": 3e-7,
+        "largest_slope_error": 0.1,
+    }
+    layers = [
+        {"layer": name, "units": 8, "images_with_another_piece": count} for name, count in (("relu", 0), ("pool", 2))
+    ]
+    arrays = {
+        "error64": np.array([1e-14, 0.0, 1e-14]),
+        "error32": np.full(3, 1e-6, np.float32),
+        "slope_error32": np.array([1e-7, 0.1, 0.1]),
+        "flips": np.array([[0, 0], [0, 1], [0, 3]], np.uint16),
+    }
+    return record("01-resnet", {"draws": [draw], "layers": layers}, arrays, seed=seed, images=images, dataset=dataset)
 
 
 @pytest.mark.parametrize(
@@ -278,9 +369,22 @@ def test_one_family_that_misses_is_named() -> None:
     ],
 )
 def test_verdict_on_real_images(draws: int, images: int, dataset: str, error: float, outcome: str) -> None:
-    metrics = {"images": images, "images with another code": 3, "largest error64": error, "largest slope error": 0.1}
-    records = [record("01-resnet", metrics, seed=seed, dataset=dataset) for seed in range(draws)]
-    assert judged("01.6", {"01-resnet": records}) == outcome
+    records = [resnet(seed, images, dataset, error) for seed in range(draws)]
+    assert judged("01.6", {"01-resnet": records}).outcome == outcome
+
+
+def test_errors_of_images_are_counted_by_their_code() -> None:
+    records = [resnet(seed, 3, "digits", 1e-13) for seed in range(2)]
+    _, ax = plt.subplots()
+    figures.image_errors(records, ax=ax)
+    counts = [sum(bar.get_height() for bar in bars) for bars in ax.containers]
+    assert counts == [6, 6, 2, 4]
+    drawn = [bar for bar in ax.containers[0] if bar.get_height()]
+    assert [(bar.get_x() < -16.7, bar.get_height()) for bar in drawn] == [(True, 2), (False, 4)]  # 0 stands at 1e-17
+    plt.close()
+    text = tables.single_precision(records)
+    assert "4 (66.7%)" in text
+    assert "`pool`" in text
 
 
 @pytest.mark.parametrize(
@@ -293,32 +397,57 @@ def test_verdict_on_real_images(draws: int, images: int, dataset: str, error: fl
     ],
 )
 def test_verdict_on_what_is_no_maso(curved: float, relu: float, named: str | None, outcome: str) -> None:
-    metrics = {"networks": ["GELU", "ReLU network"], "refused as": {"GELU": named, "ReLU network": None}}
-    share = np.array([[1.0, curved], [0.5, relu]])
-    assert judged("01.7", {"01-not-maso": [record("01-not-maso", metrics, {"share": share})]}) == outcome
+    shares = {"GELU": (1.0, curved), RELU: (0.5, relu)}
+    rows = {
+        "refusals": [{"network": "GELU", "operator": named}, {"network": RELU, "operator": None}],
+        "second_differences": [
+            {"network": name, "step": step, "nonzero_share": share}
+            for name, pair in shares.items()
+            for step, share in zip((1.0, 0.5), pair, strict=True)
+        ],
+    }
+    found = record("01-not-maso", rows)
+    assert judged("01.7", {"01-not-maso": [found]}).outcome == outcome
+    assert tables.refusals([found]).splitlines()[2:] == [
+        f"| GELU | {'`gelu`' if named else 'not refused'} |",
+        f"| {RELU} | not refused |",
+    ]
 
 
 # Experiments that are quick enough to run here
 
 
 def test_closed_form_experiment_and_its_figure() -> None:
-    found = compute(BY_NAME["01-closed-form"], ClosedForm(3))
-    assert judged("01.5", {"01-closed-form": [found]}) == "holds"
-    figure = plots.factors(found)
-    assert len(figure.subfigs) == 3
+    found = compute(BY_NAME["01-closed-form"], ClosedForm(seed=3))
+    assert judged("01.5", {"01-closed-form": [found]}).outcome == "holds"
+    by_hand = as_table([found], of="factors").query("built == 'by hand'")
+    shapes = by_hand[by_hand["network"] == "cnn"][["name", "outputs", "inputs"]].to_numpy().tolist()
+    assert shapes == [
+        ["C", 72, 64], ["A_σ", 72, 72], ["A_ρ", 18, 72], ["C", 12, 18], ["A_σ", 12, 12], ["W", 3, 12],
+    ]  # fmt: skip
+    figure = figures.factors(found)
     assert [len(part.axes) for part in figure.subfigs] == [7, 7, 8]
+    sizes = [ax.get_xlabel() for ax in figure.subfigs[0].axes]
+    assert sizes == ["3 × 64", *(f"{outputs} × {inputs}" for _, outputs, inputs in shapes[::-1])]
     plt.close(figure)
+
+
+def test_a_curved_function_has_a_second_difference_and_a_relu_network_has_none() -> None:
+    found = compute(BY_NAME["01-not-maso"], NotMaso(seed=0, points=20, halvings=17))
+    differences = as_table([found], of="second_differences")
+    smallest = differences[differences["step"] == 2.0**-16].set_index("network")["nonzero_share"]
+    assert smallest.to_dict() == dict.fromkeys(smallest.index, 1.0) | {RELU: 0.0}
 
 
 def test_envelope_shows_every_cell() -> None:
     m = MASO(torch.tensor([[[-1.0], [0.0], [1.0]]]), torch.tensor([[0.0, 0.5, 0.0]]))
-    figure = plots.envelope(m)
+    figure = figures.envelope(m)
     assert [text.get_text() for text in figure.axes[1].texts] == ["r = 1", "r = 2", "r = 3"]
     plt.close(figure)
 
 
 def test_configurations_of_every_profile_have_a_name_of_their_own() -> None:
-    for experiment in ch01.EXPERIMENTS:
+    for experiment in EXPERIMENTS:
         for profile in ("quick", "paper", "full"):
             names = [records.content_hash(experiment.name, config) for config in experiment.grid(profile)]
             assert len(set(names)) == len(names)

@@ -7,11 +7,10 @@ with its kinks frozen (`maso_book.ch01.frozen`).
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 from maso_book.ch01.networks import (
+    DRAWS,
     FAMILIES,
+    IMAGES,
     ClosedForm,
     Families,
     RealImages,
@@ -23,42 +22,60 @@ from maso_book.ch01.rates import Rates, run_rates
 from maso_book.ch01.rational import Rational, run_rational
 from maso_book.ch01.refused import NotMaso, run_not_maso
 from maso_book.ch01.solver import Proofs, run_proofs
-from maso_book.ch01.verdicts import DRAWS, IMAGES
 from maso_book.experiment import Experiment, on_cpu, same_grid
-
-# Grids ----------------------------------------------------------------------------------------------------------------
 
 FAST_FAMILIES = ("small_cnn", "resnet18", "squeezenet1_1")
 CELLS = ((8, 16, 32, 64, 128, 256, 512), (8, 11, 16, 23, 32, 45))
 
-
-_TABLE: list[tuple[str, Callable[[Any], Any], bool, list[Any], list[Any]]] = [  # name, run, on the CPU, quick, paper
-    ("01-rational", run_rational, True, [Rational(0, 12)], [Rational(seed, 250) for seed in range(5)]),
-    ("01-proofs", run_proofs, True, [Proofs(0, 2)], [Proofs(0, 20)]),
-    (
-        "01-families",
-        run_families,
-        False,
-        [Families(0, FAST_FAMILIES, 1)],
-        [Families(seed, tuple(FAMILIES), 2) for seed in range(3)],
-    ),
-    (
-        "01-rates",
-        run_rates,
-        True,
-        [Rates(seed, ((8, 16, 32), (8, 11, 16)), 1000) for seed in range(2)],
-        [Rates(seed, CELLS, 10_000) for seed in range(10)],
-    ),
-    ("01-closed-form", run_closed_form, True, [ClosedForm(0)], [ClosedForm(seed) for seed in range(5)]),
-    (
-        "01-resnet",
-        run_resnet,
-        False,
-        [RealImages(0, 5, "digits")],
-        [RealImages(seed, IMAGES) for seed in range(DRAWS)],
-    ),
-    ("01-not-maso", run_not_maso, True, [NotMaso(0, 200, 17)], [NotMaso(seed, 2000, 17) for seed in range(3)]),
-]
 EXPERIMENTS = [
-    Experiment(name, on_cpu(run) if cpu else run, same_grid(quick, paper)) for name, run, cpu, quick, paper in _TABLE
+    Experiment(
+        name="01-rational",
+        run=on_cpu(run_rational),
+        grid=same_grid(
+            quick=[Rational(seed=0, cases=12)],
+            paper=[Rational(seed=seed, cases=250) for seed in range(5)],
+        ),
+    ),
+    Experiment(
+        name="01-proofs",
+        run=on_cpu(run_proofs),
+        grid=same_grid(quick=[Proofs(seed=0, networks=2)], paper=[Proofs(seed=0, networks=20)]),
+    ),
+    Experiment(
+        name="01-families",
+        run=run_families,
+        grid=same_grid(
+            quick=[Families(seed=0, families=FAST_FAMILIES, images=1)],
+            paper=[Families(seed=seed, families=tuple(FAMILIES), images=2) for seed in range(3)],
+        ),
+    ),
+    Experiment(
+        name="01-rates",
+        run=on_cpu(run_rates),
+        grid=same_grid(
+            quick=[Rates(seed=seed, cells=((8, 16, 32), (8, 11, 16)), points=1000) for seed in range(2)],
+            paper=[Rates(seed=seed, cells=CELLS, points=10_000) for seed in range(10)],
+        ),
+    ),
+    Experiment(
+        name="01-closed-form",
+        run=on_cpu(run_closed_form),
+        grid=same_grid(quick=[ClosedForm(seed=0)], paper=[ClosedForm(seed=seed) for seed in range(5)]),
+    ),
+    Experiment(
+        name="01-resnet",
+        run=run_resnet,
+        grid=same_grid(
+            quick=[RealImages(seed=0, images=5, dataset="digits")],
+            paper=[RealImages(seed=seed, images=IMAGES) for seed in range(DRAWS)],
+        ),
+    ),
+    Experiment(
+        name="01-not-maso",
+        run=on_cpu(run_not_maso),
+        grid=same_grid(
+            quick=[NotMaso(seed=0, points=200, halvings=17)],
+            paper=[NotMaso(seed=seed, points=2000, halvings=17) for seed in range(3)],
+        ),
+    ),
 ]

@@ -17,10 +17,11 @@ from torch import Tensor, nn
 from maso_book.ch01.formulas import matrix, windows
 from maso_book.networks import Block
 
-Factor = tuple[str, np.ndarray, np.ndarray]
+HandFactor = tuple[str, np.ndarray, np.ndarray]
+"""Name, matrix (outputs, inputs) and offset (outputs,)."""
 
 
-def hand_factors(model: nn.Sequential, x: Tensor) -> list[Factor]:
+def hand_factors(model: nn.Sequential, x: Tensor) -> list[HandFactor]:
     """The factors (name, matrix, offset) that x chooses, first layer first.
 
     Args:
@@ -33,7 +34,7 @@ def hand_factors(model: nn.Sequential, x: Tensor) -> list[Factor]:
 
 def block_factors(
     block: Block, z: np.ndarray, shape: tuple[int, ...]
-) -> tuple[list[Factor], list[Factor], Factor, tuple[int, ...]]:
+) -> tuple[list[HandFactor], list[HandFactor], HandFactor, tuple[int, ...]]:
     """The factors inside a residual block, first layer first: body, skip connection, last A_σ; and its output's shape.
 
     Args:
@@ -48,7 +49,7 @@ def block_factors(
     return body, skip, last[0], out
 
 
-def product(factors: list[Factor], inputs: int) -> tuple[np.ndarray, np.ndarray]:
+def product(factors: list[HandFactor], inputs: int) -> tuple[np.ndarray, np.ndarray]:
     """Matrix (outputs, inputs) and offset (outputs,) of the product, the identity where there are no factors."""
     A, b = np.eye(inputs), np.zeros(inputs)
     for _, matrix_, offset in factors:
@@ -56,9 +57,9 @@ def product(factors: list[Factor], inputs: int) -> tuple[np.ndarray, np.ndarray]
     return A, b
 
 
-def _chain(layers: list[nn.Module], z: np.ndarray, shape: tuple[int, ...]) -> tuple[list[Factor], tuple[int, ...]]:
+def _chain(layers: list[nn.Module], z: np.ndarray, shape: tuple[int, ...]) -> tuple[list[HandFactor], tuple[int, ...]]:
     """The factors of layers one after the other on the cell of their input z, and the shape of the output."""
-    factors: list[Factor] = []
+    factors: list[HandFactor] = []
     for layer in layers:
         if isinstance(layer, nn.Flatten):
             continue

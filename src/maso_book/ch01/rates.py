@@ -19,10 +19,10 @@ from __future__ import annotations
 import itertools
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -30,8 +30,11 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from maso.spline import MASO
-from maso_book.records import Record
-from maso_book.statistics import interval
+from maso_book.experiment import Rows
+from maso_book.tidy import arms
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Function = Callable[[np.ndarray], np.ndarray]
 TWO, ONE = "two MASOs", "one MASO, tangent planes"
@@ -126,29 +129,35 @@ class Rates:
     points: int
 
 
-def run_rates(config: Rates) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Errors of the three targets, shifted at random, and of tangent planes below the convex one."""
+def run_rates(config: Rates) -> tuple[Rows, dict[str, np.ndarray]]:
+    """Errors of the three targets, shifted at random, and of tangent planes below the convex one.
+
+    Table `errors`, a row for each target, method and number of pieces: `dimension` D; `target`; `method`; `pieces`, R
+    of the first MASO; `largest_error` and `rms_error` over the points.
+    """
     rng = np.random.default_rng(config.seed)
     rows = []
     for dimension, sizes in enumerate(config.cells, 1):
         shift = rng.uniform(-0.5, 0.5, dimension)
         points = np.concatenate([shift[None], rng.uniform(-1, 1, (config.points, dimension))])  # the cusp among them
-        for cells, (name, (target, _)) in itertools.product(sizes, TARGETS.items()):
-            f = partial(_shifted, target, shift)
-            m, weights = two_masos(f, cells, dimension)
-            found = {TWO: (m, weights)}
-            if name == "smooth convex":
-                found[ONE] = (tangents(shift, m.R, rng), weights[:1])
-            for method, (first, second) in found.items():
-                largest, rms = errors(f, first, second, points)
+
+        for cells, (target, (plain, _)) in itertools.product(sizes, TARGETS.items()):
+            f = partial(_shifted, plain, shift)
+            first, second = two_masos(f, cells, dimension)
+            methods = {TWO: (first, second)}
+            if target == "smooth convex":
+                methods[ONE] = (tangents(shift, first.R, rng), second[:1])
+
+            for method, (m, weights) in methods.items():
+                largest, rms = errors(f, m, weights, points)
                 rows.append(
                     {
                         "dimension": dimension,
-                        "target": name,
+                        "target": target,
                         "method": method,
-                        "pieces": first.R,
-                        "largest": largest,
-                        "rms": rms,
+                        "pieces": m.R,
+                        "largest_error": largest,
+                        "rms_error": rms,
                     }
                 )
     return {"errors": rows}, {}
@@ -158,32 +167,29 @@ def _shifted(f: Function, shift: np.ndarray, x: np.ndarray) -> np.ndarray:
     return f(x - shift)
 
 
-@dataclass(frozen=True)
-class Slope:
-    """Slope of log(largest error) against log R over all seeds: mean, 95 % interval (Student), and the theory's."""
+def slopes(table: pd.DataFrame) -> pd.DataFrame:
+    """The slope of log(largest error) against log R, by least squares, and the theory's.
 
-    dimension: int
-    target: str
-    method: str
-    mean: float
-    low: float
-    high: float
-    theory: float
-    seeds: int
+    Args:
+        table: rows of the table `errors` with their seeds.
 
+    Returns:
+        One row for each `dimension`, `target`, `method` and `seed`, with `slope` and `theory`.
+    """
+    import pandas as pd
 
-def slopes(records: Sequence[Record]) -> list[Slope]:
-    """One least-squares slope per seed; mean and interval over seeds. With one seed the interval is empty (NaN)."""
-    series: dict[tuple[int, str, str], list[float]] = {}
-    for record in records:
-        groups: dict[tuple[int, str, str], list[tuple[float, float]]] = {}
-        for row in record.metrics["errors"]:
-            key = row["dimension"], row["target"], row["method"]
-            groups.setdefault(key, []).append((math.log(row["pieces"]), math.log(row["largest"])))
-        for key, points in groups.items():
-            series.setdefault(key, []).append(statistics.linear_regression(*zip(*points, strict=True)).slope)
-    found = []
-    for (dimension, target, method), values in series.items():
-        over, theory = interval(values), -TARGETS[target][1] / dimension
-        found.append(Slope(dimension, target, method, over.mean, over.low, over.high, theory, len(values)))
-    return found
+    rows = []
+    for (dimension, target, method, seed), curve in arms(table, "dimension", "target", "method", "seed"):
+        slope = statistics.linear_regression(np.log(curve["pieces"]), np.log(curve["largest_error"])).slope
+        theory = -TARGETS[target][1] / dimension
+        rows.append(
+            {
+                "dimension": dimension,
+                "target": target,
+                "method": method,
+                "seed": seed,
+                "slope": float(slope),
+                "theory": theory,
+            }
+        )
+    return pd.DataFrame(rows)

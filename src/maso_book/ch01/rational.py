@@ -5,19 +5,21 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from maso import exact
-from maso_book.ch01.formulas import KINDS, value
+from maso_book.ch01.formulas import KINDS, Kind, value
+from maso_book.experiment import Rows
 from maso_book.shared.layers import draw, draw_input
 
 FLAVOURS = list(
     itertools.product(("generic", "zero weights", "zero bias", "duplicate rows"), ("generic", "few values", "constant"))
 )
 """Kinds of random weights and inputs; all but the first pair are edge cases."""
+GENERIC, *EDGES = FLAVOURS
 
 
 @dataclass(frozen=True)
@@ -28,26 +30,37 @@ class Rational:
     cases: int
 
 
-def run_rational(config: Rational) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Compare three exact values for each case: hand formula, `exact.evaluate`, PyTorch's forward pass."""
+def run_rational(config: Rational) -> tuple[Rows, dict[str, np.ndarray]]:
+    """Compare three exact values for each case: hand formula, `exact.evaluate`, PyTorch's forward pass.
+
+    Table `layers`, a row for each kind of layer: `kind`; `pieces`, its R; of its cases the number of `edge_cases`, of
+    `ties` (some output is largest on several pieces) and of `mismatches` (the values are not all equal); `outputs`, the
+    number of values compared.
+    """
     rng = np.random.default_rng(config.seed)
-    rows = []
-    for kind in KINDS:
-        layers = [(layer.double().eval(), shape) for layer, shape in kind.layers()]
-        count = dict.fromkeys(("cases", "edge", "ties", "outputs", "mismatches"), 0)
-        for case in range(config.cases):
-            layer, shape = layers[case // 2 % len(layers)]
-            flavour = FLAVOURS[0] if case % 2 else FLAVOURS[1 + case // 2 % (len(FLAVOURS) - 1)]
-            draw(layer, flavour[0], rng)
-            x = draw_input(shape, flavour[1], rng)
-            by_hand, tie = value(kind.formula(layer, shape), x)
-            by_package = list(exact.evaluate(layer, x).flat)
-            with torch.no_grad():
-                by_torch = [Fraction(v) for v in layer(torch.from_numpy(x)[None]).flatten().tolist()]
-            count["cases"] += 1
-            count["edge"] += flavour != FLAVOURS[0]
-            count["ties"] += tie
-            count["outputs"] += len(by_hand)
-            count["mismatches"] += not (by_hand == by_package == by_torch)
-        rows.append({"kind": kind.name, "pieces": kind.pieces} | count)
-    return {"layers": rows}, {}
+    return {"layers": [_compare(kind, config.cases, rng) for kind in KINDS]}, {}
+
+
+def _compare(kind: Kind, cases: int, rng: np.random.Generator) -> dict[str, str | int]:
+    layers = [(layer.double().eval(), shape) for layer, shape in kind.layers()]
+    count = dict.fromkeys(("edge_cases", "ties", "outputs", "mismatches"), 0)
+    for case in range(cases):
+        layer, shape = layers[case // 2 % len(layers)]
+        flavour = GENERIC if case % 2 else EDGES[case // 2 % len(EDGES)]
+        draw(layer, flavour[0], rng)
+        x = draw_input(shape, flavour[1], rng)
+
+        by_hand, tie = value(kind.formula(layer, shape), x)
+        equal = by_hand == list(exact.evaluate(layer, x).flat) == _forward(layer, x)
+
+        count["edge_cases"] += flavour != GENERIC
+        count["ties"] += tie
+        count["outputs"] += len(by_hand)
+        count["mismatches"] += not equal
+    return {"kind": kind.name, "pieces": kind.pieces, **count}
+
+
+def _forward(layer: nn.Module, x: np.ndarray) -> list[Fraction]:
+    """PyTorch's own outputs for one input."""
+    with torch.no_grad():
+        return [Fraction(v) for v in layer(torch.from_numpy(x)[None]).flatten().tolist()]

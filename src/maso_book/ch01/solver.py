@@ -15,7 +15,15 @@ from torch import nn
 
 from maso import MASO, exact, from_layer
 from maso_book.ch01.formulas import KINDS, Kind, arrays
+from maso_book.experiment import Rows
 from maso_book.shared.layers import Absolute, draw
+
+WEIGHTS = NONNEGATIVE, BOTH_SIGNS, COUNTEREXAMPLE = "nonnegative", "both signs", "counterexample"
+"""The networks whose convexity is decided, by the weights of all layers but the first."""
+CONVERSE = "2 relu(x) − relu(x)"
+"""The network that refutes "only if": convex, with a negative weight."""
+Pair = list[tuple[float, float]]
+"""Two inputs x and y, coordinate by coordinate."""
 
 
 @dataclass(frozen=True)
@@ -26,31 +34,62 @@ class Proofs:
     networks: int
 
 
-def run_proofs(config: Proofs) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Decide with a solver: layers equal MASOs, MASOs are convex, networks are affine on cells, and who is convex."""
+def run_proofs(config: Proofs) -> tuple[Rows, dict[str, np.ndarray]]:
+    """Decide with a solver: layers equal MASOs, MASOs are convex, networks are affine on cells, and who is convex.
+
+    Columns that end in `seconds` are the solver's time.
+
+    Table `layers`, a row for each kind of layer, proved for one small instance of it: `kind`; number of `inputs` and of
+    `outputs`; `equal`, it equals the formula by hand; `from_layer_equal`, so does what `from_layer` builds; `convex`,
+    the formula is; `equal_seconds`, `convex_seconds`.
+
+    Table `masos`, a row for each number of `pieces`: `convex`, a maximum of so many affine functions is; `seconds`.
+
+    Table `networks`, a row for each random network: number of its `codes`; `affine`, it is on the cell of each of them;
+    `lipschitz`, it is with the constant of its weights; `affine_seconds`, `lipschitz_seconds`.
+
+    Table `convexity`, a row for each network: `weights`, one of `WEIGHTS`; `network`, its number or formula; `convex`,
+    proved or refuted; `smallest_later_weight`, of all layers but the first; `seconds`.
+
+    Table `witnesses`, a row for each coordinate of the pairs x, y that refute convexity: `weights`, `network`,
+    `coordinate`, `x`, `y`.
+
+    Array `violation`, (241, 2): the smallest such pair of a random network, as `_along` gives it.
+    """
     rng = np.random.default_rng(config.seed)
-    metrics: dict[str, Any] = {
+    tables: dict[str, list[dict[str, Any]]] = {
         "layers": [_prove_layer(kind, rng) for kind in KINDS],
-        "any MASO": [_prove_any_maso(pieces) for pieces in (2, 3, 4)],
+        "masos": [_prove_any_maso(pieces) for pieces in (2, 3, 4)],
         "networks": [_prove_network(_network(rng, "any")) for _ in range(config.networks)],
-        "convex": [
-            _prove_convex(_network(rng, "nonnegative", nn.LeakyReLU(0.25) if i % 2 else nn.ReLU()))
-            for i in range(config.networks)
-        ],
+        "convexity": [],
+        "witnesses": [],
     }
-    mixed = [_network(rng, "any") for _ in range(config.networks)]
-    metrics["mixed signs"] = [_prove_convex(net) for net in mixed]
-    metrics["only if"] = [{"network": name} | _prove_convex(net) for name, net in counterexamples().items()]
-    violated = [(net, row["witness"]) for net, row in zip(mixed, metrics["mixed signs"], strict=True) if row["witness"]]
-    if not violated:
-        return metrics, {}
-    nearest = min(violated, key=lambda pair: max(map(abs, pair[1]["x"] + pair[1]["y"])))
-    return metrics, {"violation": _along(*nearest)}
+    kinks = [nn.LeakyReLU(0.25) if i % 2 else nn.ReLU() for i in range(config.networks)]
+    nonnegative = [_network(rng, "nonnegative", kink) for kink in kinks]
+    both_signs = [_network(rng, "any") for _ in range(config.networks)]
+    groups = (_numbered(nonnegative), _numbered(both_signs), counterexamples())
+    violations = []
+    for weights, nets in zip(WEIGHTS, groups, strict=True):
+        for name, net in nets.items():
+            row, pair = _prove_convex(net)
+            tables["convexity"].append({"weights": weights, "network": name, **row})
+            tables["witnesses"] += [
+                {"weights": weights, "network": name, "coordinate": i, "x": x, "y": y} for i, (x, y) in enumerate(pair)
+            ]
+            if pair and weights == BOTH_SIGNS:
+                violations.append((net, pair))
+    if not violations:
+        return tables, {}
+    return tables, {"violation": _along(*min(violations, key=lambda found: np.abs(found[1]).max()))}
 
 
-def _along(net: nn.Module, witness: dict[str, list[float]]) -> np.ndarray:
+def _numbered(nets: Sequence[nn.Sequential]) -> dict[str, nn.Sequential]:
+    return {str(number): net for number, net in enumerate(nets)}
+
+
+def _along(net: nn.Module, pair: Pair) -> np.ndarray:
     """The network on the line through a pair of inputs x (t = 0) and y (t = 1): columns t and value, (241, 2)."""
-    x, y = (torch.tensor(witness[end], dtype=torch.float64) for end in ("x", "y"))
+    x, y = torch.tensor(pair, dtype=torch.float64).T
     t = torch.linspace(-0.25, 1.25, 241, dtype=torch.float64)[:, None]
     with torch.no_grad():
         return torch.cat([t, net(x + t * (y - x))], 1).numpy()
@@ -71,9 +110,10 @@ def _prove_layer(kind: Kind, rng: np.random.Generator) -> dict[str, Any]:
     convex = [exact.prove(s) for s in _midpoint(lambda z: exact.maso_terms(m, z), x, y)]  # one output at a time
     return {
         "kind": kind.name,
-        "instance": " → ".join(str(n) for n in (len(x), len(out))),
+        "inputs": len(x),
+        "outputs": len(out),
         "equal": equal.holds,
-        "from_layer": built.holds,
+        "from_layer_equal": built.holds,
         "convex": all(proof.holds for proof in convex),
         "equal_seconds": equal.seconds,
         "convex_seconds": sum(proof.seconds for proof in convex),
@@ -87,7 +127,7 @@ def _prove_any_maso(pieces: int) -> dict[str, Any]:
     p, q = z3.Reals([f"p{r}" for r in range(pieces)]), z3.Reals([f"q{r}" for r in range(pieces)])
     largest = _largest(p), _largest(q), _largest([(a + b) / 2 for a, b in zip(p, q, strict=True)])
     proof = exact.prove(2 * largest[2] <= largest[0] + largest[1])
-    return {"pieces": pieces, "holds": proof.holds, "seconds": proof.seconds}
+    return {"pieces": pieces, "convex": proof.holds, "seconds": proof.seconds}
 
 
 def _prove_network(net: nn.Sequential) -> dict[str, Any]:
@@ -125,19 +165,17 @@ def _prove_network(net: nn.Sequential) -> dict[str, Any]:
     }
 
 
-def _prove_convex(net: nn.Sequential) -> dict[str, Any]:
-    """Midpoint convexity for all pairs of inputs, or a pair that violates it."""
+def _prove_convex(net: nn.Sequential) -> tuple[dict[str, Any], Pair]:
+    """Midpoint convexity for all pairs of inputs, or else a pair that violates it."""
     shape = (_dense(net)[0].in_features,)
     x, y = (exact.terms(net, shape, name=name)[0] for name in "xy")
     proof = exact.prove(_all(_midpoint(lambda z: exact.at(net, shape, z), x, y)))
-    found = proof.counterexample
-    ends = {end: [float(found.get(f"{end}{d}", 0)) for d in range(*shape)] for end in "xy"} if found else None
-    return {
-        "convex": proof.holds,
-        "smallest later weight": min(float(dense.weight.detach().min()) for dense in _dense(net)[1:]),
-        "witness": ends,
-        "seconds": proof.seconds,
-    }
+    refuting = proof.counterexample
+    pair = (
+        [(float(refuting.get(f"x{d}", 0)), float(refuting.get(f"y{d}", 0))) for d in range(*shape)] if refuting else []
+    )
+    smallest = min(float(dense.weight.detach().min()) for dense in _dense(net)[1:])
+    return {"convex": proof.holds, "smallest_later_weight": smallest, "seconds": proof.seconds}, pair
 
 
 def counterexamples() -> dict[str, nn.Sequential]:
@@ -149,7 +187,7 @@ def counterexamples() -> dict[str, nn.Sequential]:
         [0.0, 3.0]
     """
     specs: dict[str, tuple[nn.Module, list[tuple[list[list[float]], list[float]]]]] = {
-        "2 relu(x) − relu(x)": (nn.ReLU(), [([[1], [1]], [0, 0]), ([[2, -1]], [0])]),
+        CONVERSE: (nn.ReLU(), [([[1], [1]], [0, 0]), ([[2, -1]], [0])]),
         "2·|0| − |x|": (Absolute(), [([[0], [1]], [0, 0]), ([[2, -1]], [0])]),
         "||x| − 1|": (Absolute(), [([[1]], [0]), ([[1]], [-1]), ([[1]], [0])]),
     }
