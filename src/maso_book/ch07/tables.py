@@ -69,8 +69,10 @@ def accuracy_table(records: Sequence[Record]) -> str:
     for record in records:
         config, (network,) = record.config, record.tables["networks"]
         about = f"{title(config['dataset'], config['network'])}, seed {config['seed']} | {config['labels']}"
-        learned = "{training_accuracy:.1%} | {test_accuracy:.1%} |".format_map(network)
-        lines.append(f"| {about} | {config['samples'] or 'all'} | {'diverged | |' if network['diverged'] else learned}")
+        accuracies = "diverged | |"
+        if not network["diverged"]:
+            accuracies = "{training_accuracy:.1%} | {test_accuracy:.1%} |".format_map(network)
+        lines.append(f"| {about} | {config['samples'] or 'all'} | {accuracies}")
     return "\n".join(lines)
 
 
