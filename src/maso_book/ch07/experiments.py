@@ -10,10 +10,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from maso_book.ch07.agreement import Agreement, recipe, run_agreement
+from maso_book.ch07.agreement import LABELS, Agreement, run_agreement
 from maso_book.ch07.metric import Metric, run_metric
 from maso_book.ch07.speed import Speed, run_speed
-from maso_book.ch07.verdicts import LABELS
 from maso_book.experiment import Experiment, on_cpu, same_grid
 from maso_book.trained import Recipe
 
@@ -32,18 +31,17 @@ def _agreement(profile: str) -> list[Agreement]:
         return [Agreement(seed, epochs=6, shown=0 if seed else 2, **QUICK) for seed in (0, 1)]
     if profile == "full":
         images = ("cifar10", "fashion_mnist", "mnist")
-        found = [Agreement(seed, dataset, epochs=40, keep=EPOCHS, **FULL) for dataset in images for seed in SEEDS]
-        found += [Agreement(seed, network="large_cnn", epochs=40, keep=(0,), lr=1e-3, **FULL) for seed in SEEDS]
+        configs = [Agreement(seed, dataset, epochs=40, keep=EPOCHS, **FULL) for dataset in images for seed in SEEDS]
+        configs += [Agreement(seed, network="large_cnn", epochs=40, keep=(0,), lr=1e-3, **FULL) for seed in SEEDS]
     else:
-        found = [Agreement(seed) for seed in SEEDS]
-        found += [Agreement(seed, "fashion_mnist", epochs=4, keep=(0, 1, 2)) for seed in SEEDS]
-    return [replace(found[0], shown=2), *found[1:]]
+        configs = [Agreement(seed) for seed in SEEDS]
+        configs += [Agreement(seed, "fashion_mnist", epochs=4, keep=(0, 1, 2)) for seed in SEEDS]
+    return [replace(configs[0], shown=2), *configs[1:]]
 
 
 def _labels(profile: str) -> list[Agreement]:
     if profile == "quick":
-        base = Agreement(0, epochs=6, **QUICK)
-        return [replace(base, seed=seed, labels=labels) for seed in (0, 1) for labels in LABELS]
+        return [Agreement(seed, labels=labels, epochs=6, **QUICK) for seed in (0, 1) for labels in LABELS]
     if profile == "full":
         base = Agreement(0, epochs=55, keep=(0, 1, 5, 10, 20), lr=5e-4, schedule="constant", **FULL)
         bases = [replace(base, network=network) for network in ("small_cnn", "large_cnn", "small_resnet")]
@@ -54,11 +52,12 @@ def _labels(profile: str) -> list[Agreement]:
 
 def _speed(profile: str) -> list[Speed]:
     sizes = {"quick": (50, 500), "paper": (1000, 10_000), "full": (2000, 50_000)}
-    return [Speed(0, *sizes[profile])]
+    queries, images = sizes[profile]
+    return [Speed(0, queries=queries, images=images)]
 
 
 def _recipes(config: Agreement) -> list[Recipe]:
-    return [recipe(config)]
+    return [config.recipe]
 
 
 EXPERIMENTS = [
@@ -67,7 +66,7 @@ EXPERIMENTS = [
     Experiment(
         "07-metric",
         on_cpu(run_metric),
-        same_grid([Metric(0, 120)], [Metric(seed) for seed in range(10)]),
+        same_grid([Metric(0, points=120)], [Metric(seed) for seed in range(10)]),
     ),
     Experiment("07-speed", run_speed, _speed),
 ]

@@ -8,7 +8,7 @@ packed codes once: no way can do with less memory traffic.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,25 +31,37 @@ class Speed:
     repeats: int = 3
 
 
-def run_speed(config: Speed) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Seconds of each way (all repeats), and in how many places its neighbours are not those of the first way."""
+def run_speed(config: Speed) -> tuple[dict[str, list[dict[str, Any]]], dict[str, np.ndarray]]:
+    """How long each way takes, and whether it finds the same neighbours.
+
+    Tables:
+        timings: a row for each way and repeat.  `way`: a key of `WAYS`, or `FLOOR`; `repeat`; `encoding_seconds`, null
+            for the floor; `search_seconds`.
+        ways: a row for each way.  `other_neighbours`: in how many places its neighbours are not those of the first.
+    """
     x, y = gates(config)
-    rows: list[dict[str, Any]] = []
+    timings: list[dict[str, Any]] = []
+    ways: list[dict[str, Any]] = []
     expected = None
     for way, (encode, search) in WAYS.items():
         (a, b), encoding = timed(lambda encode=encode: (encode(x), encode(y)), config.repeats)  # type: ignore[misc]
-        found, seconds = timed(lambda search=search, a=a, b=b: search(a, b, config.k), config.repeats)  # type: ignore[misc]
-        expected = found if expected is None else expected
-        rows.append(
-            {
-                "way": way,
-                "encoding seconds": encoding,
-                "search seconds": seconds,
-                "other neighbours": int((found != expected).sum()),
-            }
-        )
+        nearest, seconds = timed(lambda search=search, a=a, b=b: search(a, b, config.k), config.repeats)  # type: ignore[misc]
+        timings += _timings(way, encoding, seconds)
+
+        expected = nearest if expected is None else expected
+        ways.append({"way": way, "other_neighbours": int((nearest != expected).sum())})
+
     _, seconds = timed(lambda: floor(x, y), config.repeats)
-    return {"rows": rows, "floor seconds": seconds}, {}
+    timings += _timings(FLOOR, [None] * config.repeats, seconds)
+    return {"timings": timings, "ways": ways}, {}
+
+
+def _timings(way: str, encoding: Sequence[float | None], search: Sequence[float]) -> list[dict[str, Any]]:
+    """The rows of one way."""
+    return [
+        {"way": way, "repeat": repeat, "encoding_seconds": before, "search_seconds": seconds}
+        for repeat, (before, seconds) in enumerate(zip(encoding, search, strict=True))
+    ]
 
 
 def gates(config: Speed) -> tuple[Tensor, Tensor]:
@@ -68,11 +80,11 @@ def timed(run: Callable[[], Any], repeats: int) -> tuple[Any, list[float]]:
     seconds = []
     for _ in range(repeats):
         start = time.perf_counter()
-        found = run()
+        result = run()
         if torch.get_default_device().type == "cuda":
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - start)
-    return found, seconds
+    return result, seconds
 
 
 class Floats(Signatures):
@@ -95,15 +107,15 @@ def floats(code: Tensor) -> list[Signatures]:
 
 def by_product(x: list[Signatures], y: list[Signatures], k: int) -> np.ndarray:
     """The search of `maso.neighbours`."""
-    total, found = sum(part.samples for part in y), []
+    total, numbers = sum(part.samples for part in y), []
     for rows in x:
         start, keys = 0, None
         for part in y:
             keys = nearest(rows, part, k, start=start, total=total, before=keys)
             start += part.samples
         assert keys is not None
-        found.append(keys % total)
-    return torch.cat(found).cpu().numpy()
+        numbers.append(keys % total)
+    return torch.cat(numbers).cpu().numpy()
 
 
 def words(code: Tensor) -> np.ndarray:
@@ -130,6 +142,8 @@ def floor(x: Tensor, y: Tensor) -> None:
     size = (len(x) + len(y)) * (x.shape[1] // 8)
     torch.zeros(size, dtype=torch.uint8).clone()
 
+
+FLOOR = "floor: packed codes read and written once"
 
 Way = tuple[Callable[[Tensor], Any], Callable[[Any, Any, int], np.ndarray]]
 WAYS: dict[str, Way] = {

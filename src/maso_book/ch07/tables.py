@@ -1,0 +1,114 @@
+"""Tables of chapter 07 in Markdown: agreement, accuracy, axioms, time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pandas as pd
+
+from maso_book.ch07.agreement import EUCLID, KS
+from maso_book.ch07.speed import FLOOR
+from maso_book.ch07.verdicts import DISAGREEMENTS, VIOLATIONS, agreements
+from maso_book.records import Record
+from maso_book.statistics import interval
+from maso_book.tidy import arms, as_table
+
+TITLES = {"cifar10": "CIFAR-10", "fashion_mnist": "Fashion-MNIST", "mnist": "MNIST", "digits": "digits"}
+
+
+def title(dataset: str, network: str) -> str:
+    """A data set in words, with the network where it is not the usual one."""
+    return TITLES.get(dataset, dataset) + ("" if network == "small_cnn" else f", {network}")
+
+
+def in_words(records: Sequence[Record]) -> pd.DataFrame:
+    """`agreements` with names for a reader.
+
+    Returns:
+        The table with `panel`, the data set and network; the names of `arm` tell labels apart where there are twins;
+        `distance` says which ones are Euclid's.
+    """
+    table = agreements(records)
+    twins = (table["labels"] == "permuted").any()
+    panel = [title(*names) for names in zip(table["dataset"], table["network"], strict=True)]
+    arm = table["arm"].mask(table["arm"] == "trained", table["labels"] + " labels") if twins else table["arm"]
+    names = {name: f"{name}, Euclid" for name in EUCLID}
+    return table.assign(
+        panel=[f"{name}, twins" if twins else name for name in panel],
+        arm=arm,
+        distance=table["distance"].replace(names),
+    )
+
+
+def agreement_table(standard: Sequence[Record], twins: Sequence[Record]) -> str:
+    """Agreement in the first and the last layer of each kind and by the Euclidean distances."""
+    lines = ["| network | layer | k = 1 | k = 5 | k = 15 |", "|---|---|--:|--:|--:|"]
+    for records, shown in ((standard, ("trained", "untrained")), (twins, ("true labels", "permuted labels"))):
+        for panel, rows in arms(in_words(records), "panel"):
+            for arm in shown:
+                lines += _agreement_lines(f"{panel}, {arm}", rows[rows["arm"] == arm])
+    return "\n".join(lines)
+
+
+def _agreement_lines(name: str, table: pd.DataFrame) -> Iterator[str]:
+    """The lines of one arm; its name stands in the first."""
+    for kind, rows in arms(table, "kind"):
+        distances = rows["distance"].unique()
+        for distance in distances if kind == "Euclid" else distances[[0, -1]]:
+            shares = rows[rows["distance"] == distance]
+            intervals = [interval(shares[shares["k"] == k]["label_agreement"]) for k in KS]
+            numbers = " | ".join(f"{i.mean:.1%} ± {i.high - i.mean:.1%}" for i in intervals)
+            yield f"| {name} | {distance} | {numbers} |"
+            name = ""
+
+
+def accuracy_table(records: Sequence[Record]) -> str:
+    """How well each network had learned."""
+    lines = ["| data set | labels | samples | training accuracy | test accuracy |", "|---|---|--:|--:|--:|"]
+    for record in records:
+        config, (network,) = record.config, record.tables["networks"]
+        about = f"{title(config['dataset'], config['network'])}, seed {config['seed']} | {config['labels']}"
+        accuracies = "diverged | |"
+        if not network["diverged"]:
+            accuracies = "{training_accuracy:.1%} | {test_accuracy:.1%} |".format_map(network)
+        lines.append(f"| {about} | {config['samples'] or 'all'} | {accuracies}")
+    return "\n".join(lines)
+
+
+def metric_table(records: Sequence[Record]) -> str:
+    """Violations and disagreements by kind of network, summed over seeds."""
+    lines = [
+        "| network | pairs | triples | violations | at distance 0 | against polygons | other cell, same map |",
+        "|---|--:|--:|--:|--:|--:|--:|",
+    ]
+    for network, rows in arms(as_table(records, "networks"), "network"):
+        columns = (["pairs"], ["triples"], VIOLATIONS, ["pairs_at_zero"], DISAGREEMENTS, ["positive_with_one_map"])
+        numbers = [f"{rows[summed].sum().sum():,}" for summed in columns]
+        lines.append(f"| {network} | {' | '.join(numbers)} |")
+    return "\n".join(lines)
+
+
+def speed_table(records: Sequence[Record]) -> str:
+    """Seconds of each way to find the nearest codes, median and range over repeats, and ratios to the first way."""
+    timings = as_table(records, "timings")
+    config = timings.iloc[0]
+    lines = [
+        f"| {config['queries']:,} codes against {config['images']:,}, {config['units']:,} units | encoding (s) "
+        "| search (s) | ratio | other neighbours |",
+        "|---|--:|--:|--:|--:|",
+    ]
+    median = timings.groupby("way", sort=False)["search_seconds"].median()
+    ratio = median / median.iloc[0]
+    other = as_table(records, "ways").set_index("way")["other_neighbours"]
+    for way, rows in arms(timings, "way"):
+        search = _range(rows["search_seconds"])
+        if way == FLOOR:
+            lines.append(f"| {way} | | {search} | {ratio[way]:.2g} | |")
+        else:
+            lines.append(f"| {way} | {_range(rows['encoding_seconds'])} | {search} | {ratio[way]:.1f} | {other[way]} |")
+    return "\n".join(lines)
+
+
+def _range(seconds: pd.Series) -> str:
+    return f"{np.median(seconds):.2g} ({min(seconds):.2g} to {max(seconds):.2g})"
