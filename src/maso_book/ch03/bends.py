@@ -20,7 +20,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -29,11 +28,15 @@ from torch import Tensor, nn
 from maso import affine_map
 from maso.partition import Plane, partition
 from maso.power import bends
-from maso_book.ch03.hand import Dense, dense_layers, illustration, upstream
-from maso_book.shared import toy as ch02_toy
+from maso_book.ch03.hand import Dense, Upstream, dense_layers, illustration, upstream
+from maso_book.experiment import Rows
+from maso_book.shared import toy
 from maso_book.training import Training, accuracy, fit
 
-Result = tuple[dict[str, Any], dict[str, np.ndarray]]
+LABELS = ("true", "permuted")
+"""What the networks of 03-turning and 03-distance learn."""
+OUTPUT = 5
+"""Number of the output of the illustration network, counted as a layer."""
 
 
 def turns(vectors: np.ndarray) -> np.ndarray:
@@ -63,32 +66,40 @@ class Bends:
     slope: float = 0.1
 
 
-def run_bends(config: Bends) -> Result:
-    """Every bend of every cut and of the line f = 0, measured, in closed form, and bounded.
+def run_bends(config: Bends) -> tuple[Rows, dict[str, np.ndarray]]:
+    """Every bend of every cut and of the line f = 0, measured, in closed form, and bounded; angles in radians.
 
-    Arrays, one entry per bend: `layer` of the unit (5 for the output), `across` (layer of the unit whose cut is
-    crossed), `angle` (in closed form, radians), `bound` (from the jump of the slope), `weights_bound` (from weights
-    alone) and `error` (measured minus closed form).
+    Table, one network a row: the number of `bends`; `largest_error_rad`, of measured less closed-form angles;
+    `largest_jump_error`, of the slope's jump in closed form, over the longer slope; `above_bound` and
+    `above_weights_bound`, the bends that exceed a bound; `at_several_cuts`, those where more than one cut is crossed;
+    `largest_package_difference_rad`, of all angles to those of `maso.power.bends`.
+
+    Arrays, one entry a bend: `layer` of the unit (5 for the output), `across` (layer of the unit whose cut is crossed,
+    0 for several), `angle` (in closed form), `bound` (from the jump of the slope), `weights_bound` (from weights alone)
+    and `error` (measured minus closed form).
     """
     model = illustration(config.seed, config.slope)
     layers = [*dense_layers(model), _last(model)]
     plane = Plane.square(-7, 7)
-    found = []
+
+    lines = []
     for depth in range(2, len(layers) + 1):
         p = partition(model[: 2 * depth - 1], plane)  # outputs: the pre-activations of this layer
-        found += [_bends(p.decision_boundary(unit), layers[:depth], unit) for unit in range(p.values.shape[1])]
-    arrays = {name: np.concatenate([part[name] for part in found]) for name in found[0]}
-    metrics = {
+        for unit in range(p.values.shape[1]):
+            lines += [_bends(line, layers[:depth], unit) for line in p.decision_boundary(unit)]
+    arrays = {name: np.concatenate([line[name] for line in lines]) for name in lines[0]}
+
+    row = {
         "bends": len(arrays["angle"]),
-        "largest error": float(np.abs(arrays["error"]).max()),
-        "largest jump error": float(arrays["jump_error"].max()),
-        "above the bound": int((arrays["angle"] > arrays["bound"] + 1e-9).sum()),
-        "above the bound from weights": int((arrays["angle"] > arrays["weights_bound"] + 1e-9).sum()),
-        "several units at once": int((arrays["across"] == 0).sum()),
-        "package, largest difference": _package_difference(model, plane, arrays),
+        "largest_error_rad": float(np.abs(arrays["error"]).max()),
+        "largest_jump_error": float(arrays["jump_error"].max()),
+        "above_bound": int((arrays["angle"] > arrays["bound"] + 1e-9).sum()),
+        "above_weights_bound": int((arrays["angle"] > arrays["weights_bound"] + 1e-9).sum()),
+        "at_several_cuts": int((arrays["across"] == 0).sum()),
+        "largest_package_difference_rad": _package_difference(model, plane, arrays),
     }
     small = {name: arrays[name].astype(np.float32) for name in ("angle", "bound", "weights_bound", "error")}
-    return metrics, small | {name: arrays[name].astype(np.uint8) for name in ("layer", "across")}
+    return {"networks": [row]}, small | {name: arrays[name].astype(np.uint8) for name in ("layer", "across")}
 
 
 def _package_difference(model: nn.Sequential, plane: Plane, arrays: dict[str, np.ndarray]) -> float:
@@ -106,31 +117,25 @@ def _last(model: nn.Sequential) -> Dense:
     return Dense(linear.weight.detach().double().numpy(), linear.bias.detach().double().numpy(), 1.0)
 
 
-_COLUMNS = ("layer", "across", "angle", "bound", "weights_bound", "error", "jump_error")
+def _bends(line: np.ndarray, layers: list[Dense], unit: int) -> dict[str, np.ndarray]:
+    """The bends of one polyline (M, 2), of the cut of a unit of the last layer: arrays with one entry a bend."""
+    middle, measured = corners(line)
+    before = upstream(layers, middle)
+    slopes = before[-1].G[:, unit]
+    jump, lengths = np.diff(slopes, axis=0), np.linalg.norm(slopes, axis=1)
+    angle, longest = np.abs(turns(slopes)), np.maximum(lengths[1:], lengths[:-1])
 
-
-def _bends(lines: list[np.ndarray], layers: list[Dense], unit: int) -> dict[str, np.ndarray]:
-    rows: dict[str, list[np.ndarray]] = {name: [] for name in _COLUMNS}
-    for line in lines:
-        middle, measured = corners(line)
-        if not len(measured):
-            continue
-        before = upstream(layers, middle)
-        slopes = before[-1].G[:, unit]
-        angle = np.abs(turns(slopes))
-        jump = np.diff(slopes, axis=0)
-        longest = np.maximum(np.linalg.norm(slopes[1:], axis=1), np.linalg.norm(slopes[:-1], axis=1))
-        across, closed, most = _closed_forms(layers, before, unit)
-        sign = np.sign((closed * jump).sum(1))[:, None]
-        size = np.linalg.norm(closed, axis=1)
-        rows["layer"].append(np.full(len(angle), len(layers)))
-        rows["across"].append(across)
-        rows["angle"].append(angle)
-        rows["bound"].append(largest_angle(size, longest))
-        rows["weights_bound"].append(largest_angle(most, longest))
-        rows["error"].append(np.abs(measured) - angle)
-        rows["jump_error"].append(np.linalg.norm(sign * closed - jump, axis=1) / longest)
-    return {name: np.concatenate([*parts, np.zeros(0)]) for name, parts in rows.items()}
+    across, closed, most = _closed_forms(layers, before, unit)
+    sign = np.sign((closed * jump).sum(1))[:, None]
+    return {
+        "layer": np.full(len(angle), len(layers)),
+        "across": across,
+        "angle": angle,
+        "bound": largest_angle(np.linalg.norm(closed, axis=1), longest),
+        "weights_bound": largest_angle(most, longest),
+        "error": np.abs(measured) - angle,
+        "jump_error": np.linalg.norm(sign * closed - jump, axis=1) / longest,
+    }
 
 
 def largest_angle(jump: np.ndarray, longest: np.ndarray) -> np.ndarray:
@@ -138,7 +143,7 @@ def largest_angle(jump: np.ndarray, longest: np.ndarray) -> np.ndarray:
     return np.where(jump < longest, np.arcsin(np.minimum(jump / longest, 1)), np.pi)
 
 
-def _closed_forms(layers: list[Dense], before: list[Any], unit: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _closed_forms(layers: list[Dense], before: list[Upstream], unit: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Per bend: layer of the unit that is crossed (0: several), (1 − ν) c_j ∇z_j, and a bound from weights."""
     bends = len(before[0].code) - 1
     changed = [up.code[1:] != up.code[:-1] for up in before[:-1]]
@@ -172,39 +177,53 @@ class Turning:
     epochs: int
 
 
-def run_turning(config: Turning) -> Result:
-    """Train, take the exact decision boundary and add up its angles; arrays: boundaries of the widest networks."""
-    x, y, _, _ = ch02_toy.split(config.samples, config.seed)
-    labels = {"true": y, "permuted": y[torch.randperm(len(y), generator=torch.Generator().manual_seed(config.seed))]}
+def run_turning(config: Turning) -> tuple[Rows, dict[str, np.ndarray]]:
+    """Train, take the exact decision boundary and add up its angles.
+
+    Table, one boundary a row: the network's `width` and what `labels` it learned, with its `train_accuracy`; `length`
+    of the boundary, its number of `bends`, `turning_rad`, the sum of their angles, and `largest_error_rad`, the largest
+    deviation of an angle from the formula.
+
+    Arrays, of the widest networks: the corners of all polylines, `<labels>_points` (N, 2), and how many each polyline
+    has, `<labels>_lengths`.
+    """
+    x, y, _, _ = toy.split(config.samples, config.seed)
     rows, arrays = [], {}
     for width in config.widths:
-        for name, target in labels.items():
+        for labels, target in both_labels(y, config.seed).items():
             torch.manual_seed(config.seed)
-            model = ch02_toy.network((width, width))
-            fit(model, x, target, Training(config.epochs, 100, ch02_toy.LEARNING_RATE, seed=config.seed))
-            lines = partition(model, ch02_toy.window()).decision_boundary()
-            row = {"width": width, "labels": name, "accuracy": accuracy(model, x, target)} | total_turning(model, lines)
-            rows.append(row)
+            model = toy.network((width, width))
+            fit(model, x, target, Training(epochs=config.epochs, batch=100, lr=toy.LEARNING_RATE, seed=config.seed))
+
+            lines = partition(model, toy.window()).decision_boundary()
+            row = {"width": width, "labels": labels, "train_accuracy": accuracy(model, x, target)}
+            rows.append(row | total_turning(model, lines))
             if width == config.widths[-1]:
-                arrays[f"{name} points"] = np.concatenate(lines or [np.zeros((0, 2))]).astype(np.float32)
-                arrays[f"{name} lengths"] = np.array([len(line) for line in lines], np.int32)
+                arrays[f"{labels}_points"] = np.concatenate(lines or [np.zeros((0, 2))]).astype(np.float32)
+                arrays[f"{labels}_lengths"] = np.array([len(line) for line in lines], np.int32)
     return {"boundaries": rows}, arrays
 
 
-def total_turning(model: nn.Module, lines: Sequence[np.ndarray]) -> dict[str, Any]:
-    """Length, bends and total angle of decision boundaries, and the largest deviation of an angle from the formula."""
+def both_labels(y: Tensor, seed: int) -> dict[str, Tensor]:
+    """The labels, and the same permuted among the points."""
+    generator = torch.Generator().manual_seed(seed)
+    return dict(zip(LABELS, (y, y[torch.randperm(len(y), generator=generator)]), strict=True))
+
+
+def total_turning(model: nn.Module, lines: Sequence[np.ndarray]) -> dict[str, float]:
+    """Length, bends and total angle of decision boundaries (M, 2), and the largest deviation from the formula."""
     length, angles, errors = 0.0, [np.zeros(0)], [np.zeros(0)]
     for line in lines:
         length += float(np.linalg.norm(np.diff(line, axis=0), axis=1).sum())
         middle, measured = corners(line)
         angles.append(np.abs(measured))
         errors.append(np.abs(angles[-1] - np.abs(turns(_slopes(model, torch.from_numpy(middle)).numpy()))))
-    every = np.concatenate(angles)
+    angle, error = np.concatenate(angles), np.concatenate(errors)
     return {
         "length": length,
-        "bends": len(every),
-        "turning": float(every.sum()),
-        "largest error": float(np.concatenate(errors).max(initial=0)),
+        "bends": len(angle),
+        "turning_rad": float(angle.sum()),
+        "largest_error_rad": float(error.max(initial=0)),
     }
 
 

@@ -23,11 +23,11 @@ from torch import Tensor, nn
 from maso import MASO, codes, from_layer
 from maso.partition import Partition, Plane, partition
 from maso_book.ch03.hand import Dense, dense_layers, diagram, illustration, nearest, number, pulled_back, upstream
-from maso_book.shared import toy as ch02_toy
+from maso_book.experiment import Rows
+from maso_book.shared import toy
 from maso_book.shared.layers import Absolute, Maxout, Skip
 from maso_book.training import Training, fit
 
-Result = tuple[dict[str, Any], dict[str, np.ndarray]]
 INWARDS = 1e-3
 """Share of the way from a corner of a cell to its centre at which the code is compared."""
 
@@ -35,14 +35,14 @@ INWARDS = 1e-3
 def networks(seed: int, epochs: int) -> dict[str, tuple[nn.Sequential, Plane]]:
     """Three networks on the plane with windows: two random ones, and one that has learned the toy problem."""
     torch.manual_seed(seed)
-    trained = ch02_toy.network((9, 9, 9))
-    x, y, _, _ = ch02_toy.split(2000, seed)
-    fit(trained, x, y, Training(epochs, 100, ch02_toy.LEARNING_RATE, seed=seed))
+    trained = toy.network((9, 9, 9))
+    x, y, _, _ = toy.split(n=2000, seed=seed)
+    fit(trained, x, y, Training(epochs=epochs, batch=100, lr=toy.LEARNING_RATE, seed=seed))
     wide = Plane.square(-7, 7)
     return {
         "random, leaky ReLU": (illustration(seed), wide),
         "random, ReLU": (illustration(seed, 0.0), wide),
-        "trained, ReLU": (trained, ch02_toy.window()),
+        "trained, ReLU": (trained, toy.window()),
     }
 
 
@@ -58,70 +58,106 @@ class Laguerre:
     epochs: int
 
 
-def run_laguerre(config: Laguerre) -> Result:
-    """Compare the code with the arg min over the distances to the centroids of all codes, layer by layer."""
+def run_laguerre(config: Laguerre) -> tuple[Rows, dict[str, np.ndarray]]:
+    """Compare the code with the arg min over the distances to the centroids of all codes, layer by layer.
+
+    Tables:
+        networks: one network. `cells` in its window; `partition_seconds` for all of them, `forward_seconds` for one
+            forward pass of all points, `search_seconds` for their nearest centroids in all layers.
+        samples: one kind of points on one network. `sample` is "random" in the window, "centres" of the cells, or
+            "corners" of the cells, moved inwards; `compared` is how many there are.
+        layers: one layer of a network. `upstream_cells` and `cells`, those with a point in them before and after this
+            layer; `codes`, all R^K; `centroids_inside`, the cells that hold their own centroid.
+        mismatches: one kind of points in one layer. `mismatches`, those whose code is not the nearest centroid's.
+        single_layers: one layer alone. `layer_type`, the dimension `inputs`, `codes`, `compared` and `mismatches`.
+    """
     rng = np.random.default_rng(config.seed)
-    rows = []
+    tables: dict[str, list[dict[str, Any]]] = {"networks": [], "samples": [], "layers": [], "mismatches": []}
     for name, (model, plane) in networks(config.seed, config.epochs).items():
-        began = time.perf_counter()
-        p = partition(model, plane)
-        seconds = time.perf_counter() - began
-        row = {"network": name, "cells": len(p), "exact cells seconds": seconds}
-        rows.append(row | _compare(model, p, config, rng))
-    single = [_compare_layer(*kind, config.points // 10, rng) for kind in _layers(config.seed)]
-    return {"networks": rows, "layers": single}, {}
+        for table, rows in _compare(model, plane, config.points, rng).items():
+            tables[table] += [{"network": name} | row for row in rows]
+
+    single = [_compare_single(*layer, config.points // 10, rng) for layer in _single_layers(config.seed)]
+    return tables | {"single_layers": single}, {}
 
 
-def _compare(model: nn.Sequential, p: Partition, config: Laguerre, rng: np.random.Generator) -> dict[str, Any]:
-    s0, s1, t0, t1 = p.plane.bounds
-    points = {
-        "random": rng.uniform((s0, t0), (s1, t1), (config.points, 2)),
-        "centres": p.centres,
-        "corners": corners_inwards(p),
-    }
-    x = np.concatenate(list(points.values()))
-    kind = np.repeat(np.arange(len(points)), [len(v) for v in points.values()])
+def _compare(
+    model: nn.Sequential, plane: Plane, points: int, rng: np.random.Generator
+) -> dict[str, list[dict[str, Any]]]:
+    """The rows of one network, by table."""
+    began = time.perf_counter()
+    p = partition(model, plane)
+    partition_seconds = time.perf_counter() - began
+
+    samples = {"random": _uniform(plane, points, rng), "centres": p.centres, "corners": corners_inwards(p)}
+    x = np.concatenate(list(samples.values()))
+    sample = np.repeat(list(samples), [len(v) for v in samples.values()])
+
     began = time.perf_counter()
     with torch.no_grad():
         model(torch.from_numpy(x))
     forward_seconds = time.perf_counter() - began
-    found = [code.numpy() for code in codes(model, torch.from_numpy(x)).values()]
-    layers, key = dense_layers(model), np.zeros(len(x), np.int64)
-    rows, search_seconds = [], 0.0
-    for depth, (layer, code) in enumerate(zip(layers, found, strict=True)):
-        _, first, cell = np.unique(key, return_index=True, return_inverse=True)
-        centroids, B = diagram(*layer.pieces)
-        before = upstream(layers[: depth + 1], x[first])[-1]
-        wrong, at_home = np.zeros(len(x), bool), 0
-        used: set[tuple[int, int]] = set()
-        for i in range(len(first)):
-            mu, tau = pulled_back(centroids, B, before.A[i], before.b[i])
-            inside = np.flatnonzero(cell == i)
-            began = time.perf_counter()
-            nearby = nearest(x[inside], mu, tau)
-            search_seconds += time.perf_counter() - began
-            wrong[inside] = nearby != number(code[inside])
-            used.update((i, int(n)) for n in np.unique(nearby))
-        for i, n in used:
-            mu, _ = pulled_back(centroids[n : n + 1], B[n : n + 1], before.A[i], before.b[i])
-            at_home += _path(layers[: depth + 1], mu) == (*_path(layers[:depth], x[first[i : i + 1]]), n)
-        rows.append(
-            {
-                "layer": depth + 1,
-                "upstream cells": len(first),
-                "codes": len(B),
-                "cells": len(used),
-                "centroids in their cell": at_home,
-                **{f"mismatches, {name}": int(wrong[kind == i].sum()) for i, name in enumerate(points)},
-            }
-        )
-        key = key * len(B) + number(code)
-    return {
-        **{f"points, {name}": len(v) for name, v in points.items()},
-        "layers": rows,
-        "forward seconds": forward_seconds,
-        "search seconds": search_seconds,
+
+    dense, upstream_cell, search_seconds = dense_layers(model), np.zeros(len(x), np.int64), 0.0
+    layers, mismatches = [], []
+    for depth, codes_of_layer in enumerate(codes(model, torch.from_numpy(x)).values(), 1):
+        code = number(codes_of_layer.numpy())
+        nearest_code, row, seconds = _search(dense[:depth], x, upstream_cell)
+        search_seconds += seconds
+        layers.append({"layer": depth} | row)
+        for kind in samples:
+            wrong = int((nearest_code != code)[sample == kind].sum())
+            mismatches.append({"layer": depth, "sample": kind, "mismatches": wrong})
+        upstream_cell = upstream_cell * row["codes"] + code
+
+    seconds_row = {
+        "partition_seconds": partition_seconds,
+        "forward_seconds": forward_seconds,
+        "search_seconds": search_seconds,
     }
+    return {
+        "networks": [{"cells": len(p)} | seconds_row],
+        "samples": [{"sample": kind, "compared": len(v)} for kind, v in samples.items()],
+        "layers": layers,
+        "mismatches": mismatches,
+    }
+
+
+def _uniform(plane: Plane, points: int, rng: np.random.Generator) -> np.ndarray:
+    """Random points in a window, (points, 2)."""
+    s0, s1, t0, t1 = plane.bounds
+    return rng.uniform((s0, t0), (s1, t1), (points, 2))
+
+
+def _search(layers: list[Dense], x: np.ndarray, upstream_cell: np.ndarray) -> tuple[np.ndarray, dict[str, int], float]:
+    """The nearest of all centroids of the last of these layers.
+
+    Args:
+        layers: the layers up to the one that is searched.
+        x: points, (N, D).
+        upstream_cell: a number for the cell of the layers before, (N,).
+
+    Returns:
+        The number of the nearest centroid's code, (N,); a row of the table `layers`; the seconds of the search alone.
+    """
+    _, first, cell = np.unique(upstream_cell, return_index=True, return_inverse=True)
+    centroids, B = diagram(*layers[-1].pieces)
+    before = upstream(layers, x[first])[-1]
+
+    code, cells, inside, seconds = np.zeros(len(x), np.int64), 0, 0, 0.0
+    for i, point in enumerate(first):
+        mu, tau = pulled_back(centroids, B, before.A[i], before.b[i])
+        members = np.flatnonzero(cell == i)
+        began = time.perf_counter()
+        code[members] = nearest(x[members], mu, tau)
+        seconds += time.perf_counter() - began
+
+        home = _path(layers[:-1], x[point : point + 1])
+        used = np.unique(code[members]).tolist()
+        cells += len(used)
+        inside += sum(_path(layers, mu[r : r + 1]) == (*home, r) for r in used)
+    row = {"upstream_cells": len(first), "codes": len(B), "cells": cells, "centroids_inside": inside}
+    return code, row, seconds
 
 
 def corners_inwards(p: Partition) -> np.ndarray:
@@ -136,7 +172,7 @@ def _path(layers: list[Dense], x: np.ndarray) -> tuple[int, ...]:
     return tuple(int(number(up.code)[0]) for up in upstream(layers, x))
 
 
-def _layers(seed: int) -> list[tuple[str, nn.Module, int]]:
+def _single_layers(seed: int) -> list[tuple[str, nn.Module, int]]:
     """Single layers of nine units with two pieces, or six with three, of inputs in 2 to 64 dimensions."""
     torch.manual_seed(seed)
     return [
@@ -148,13 +184,16 @@ def _layers(seed: int) -> list[tuple[str, nn.Module, int]]:
     ]
 
 
-def _compare_layer(name: str, layer: nn.Module, inputs: int, points: int, rng: np.random.Generator) -> dict[str, Any]:
+def _compare_single(
+    layer_type: str, layer: nn.Module, inputs: int, points: int, rng: np.random.Generator
+) -> dict[str, Any]:
     m: MASO = from_layer(layer, inputs)
     centroids, B = diagram(m.A.detach().numpy(), m.B.detach().numpy())
     x = rng.normal(size=(points, inputs))
     (code,) = codes(layer, torch.from_numpy(x)).values()
     wrong = nearest(x, centroids, (centroids**2).sum(1) + 2 * B) != number(code.numpy(), m.R)
-    return {"layer": name, "inputs": inputs, "codes": len(B), "points": points, "mismatches": int(wrong.sum())}
+    row = {"layer_type": layer_type, "inputs": inputs, "codes": len(B)}
+    return row | {"compared": points, "mismatches": int(wrong.sum())}
 
 
 # 03-one ---------------------------------------------------------------------------------------------------------------
@@ -241,34 +280,44 @@ class OneDiagram:
     epochs: int
 
 
-def run_one(config: OneDiagram) -> Result:
-    """Are the joint cells the cells of f: convex kinks at all edges, and the code of the nearest centroid?"""
+def run_one(config: OneDiagram) -> tuple[Rows, dict[str, np.ndarray]]:
+    """Are the joint cells the cells of f: convex kinks at all edges, and the code of the nearest centroid?
+
+    Tables:
+        networks: one network. Its `cells` and the `edges` between two of them; `smallest_kink`, by which the slope of f
+            grows across an edge; `concave_edges_unweighted`, edges where it does not with all w_l = 1; points
+            `compared` and `mismatches`; `lift_seconds` for cells, weights and centroids, `search_seconds` for the
+            nearest centroids of all points.
+        weights: one layer of a network. Its `weight` w_l.
+    """
     rng = np.random.default_rng(config.seed)
-    rows = []
+    rows, weights = [], []
     for name, (model, plane) in networks(config.seed, config.epochs).items():
         began = time.perf_counter()
-        found = lift(model, plane)
-        seconds = time.perf_counter() - began
-        s0, s1, t0, t1 = plane.bounds
-        x = np.concatenate([rng.uniform((s0, t0), (s1, t1), (config.points, 2)), corners_inwards(found.cells)])
+        lifted = lift(model, plane)
+        lift_seconds = time.perf_counter() - began
+
+        x = np.concatenate([_uniform(plane, config.points, rng), corners_inwards(lifted.cells)])
         began = time.perf_counter()
-        ours = _numbers(model, found.cells.centres)[nearest(x, found.centroids, found.radii)]
+        of_nearest = _numbers(model, lifted.cells.centres)[nearest(x, lifted.centroids, lifted.radii)]
         search_seconds = time.perf_counter() - began
-        rows.append(
-            {
-                "network": name,
-                "cells": len(found.cells),
-                "edges": len(found.kinks),
-                "weights": found.weights.tolist(),
-                "smallest kink": float(found.kinks.min()),
-                "concave edges without weights": int((found.unweighted <= 0).sum()),
-                "points": len(x),
-                "mismatches": int((ours != _numbers(model, x)).sum()),
-                "lift seconds": seconds,
-                "search seconds": search_seconds,
-            }
-        )
-    return {"networks": rows}, {}
+
+        row = {
+            "network": name,
+            "cells": len(lifted.cells),
+            "edges": len(lifted.kinks),
+            "smallest_kink": float(lifted.kinks.min()),
+            "concave_edges_unweighted": int((lifted.unweighted <= 0).sum()),
+            "compared": len(x),
+            "mismatches": int((of_nearest != _numbers(model, x)).sum()),
+            "lift_seconds": lift_seconds,
+            "search_seconds": search_seconds,
+        }
+        rows.append(row)
+        weights += [
+            {"network": name, "layer": layer, "weight": w} for layer, w in enumerate(lifted.weights.tolist(), 1)
+        ]
+    return {"networks": rows, "weights": weights}, {}
 
 
 def _numbers(model: nn.Sequential, x: np.ndarray) -> np.ndarray:

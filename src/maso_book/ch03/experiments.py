@@ -1,13 +1,10 @@
 """Chapter 03, power diagrams: what shape is a layer's code book?
 
-Five experiments. In each the side that is believed comes from formulas written down by hand (`maso_book.ch03.hand`)
+Six experiments. In each the side that is believed comes from formulas written down by hand (`maso_book.ch03.hand`)
 or from the corners of the exact cells alone, never from the functions of `maso.power`.
 """
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from typing import Any
 
 from maso_book.ch03.bends import Bends, Turning, run_bends, run_turning
 from maso_book.ch03.cells import Laguerre, OneDiagram, run_laguerre, run_one
@@ -19,28 +16,55 @@ from maso_book.experiment import Experiment, on_cpu, same_grid
 EPOCHS = (0, 1, 2, 5, 10, 20, 40, 80, 120)
 WIDTHS = (8, 16, 32, 64)
 
+SEEDS = range(10)
 
-_TABLE: list[tuple[str, Callable[[Any], Any], list[Any], list[Any]]] = [  # name, run, quick, paper
-    ("03-laguerre", run_laguerre, [Laguerre(0, 1000, 5)], [Laguerre(seed, 70_000, 60) for seed in range(5)]),
-    ("03-one", run_one, [OneDiagram(0, 1000, 5)], [OneDiagram(seed, 40_000, 60) for seed in range(5)]),
-    ("03-bends", run_bends, [Bends(0)], [Bends(seed) for seed in range(20)]),
-    (
+EXPERIMENTS = [
+    Experiment(
+        "03-laguerre",
+        run=on_cpu(run_laguerre),
+        grid=same_grid(
+            quick=[Laguerre(seed=0, points=1000, epochs=5)],
+            paper=[Laguerre(seed=seed, points=70_000, epochs=60) for seed in SEEDS[:5]],
+        ),
+    ),
+    Experiment(
+        "03-one",
+        run=on_cpu(run_one),
+        grid=same_grid(
+            quick=[OneDiagram(seed=0, points=1000, epochs=5)],
+            paper=[OneDiagram(seed=seed, points=40_000, epochs=60) for seed in SEEDS[:5]],
+        ),
+    ),
+    Experiment(
+        "03-bends",
+        run=on_cpu(run_bends),
+        grid=same_grid(quick=[Bends(seed=0)], paper=[Bends(seed=seed) for seed in range(20)]),
+    ),
+    Experiment(
         "03-turning",
-        run_turning,
-        [Turning(seed, (8, 16), 200, 60) for seed in range(2)],
-        [Turning(seed, WIDTHS, 200, 500) for seed in range(10)],
+        run=on_cpu(run_turning),
+        grid=same_grid(
+            quick=[Turning(seed=seed, widths=(8, 16), samples=200, epochs=60) for seed in SEEDS[:2]],
+            paper=[Turning(seed=seed, widths=WIDTHS, samples=200, epochs=500) for seed in SEEDS],
+        ),
     ),
-    (
+    Experiment(
         "03-distance",
-        run_distance,
-        [Distance(seed, 40, (0, 1, 2, 5), 400) for seed in range(2)],
-        [Distance(seed, 600, EPOCHS) for seed in range(10)],
+        run=on_cpu(run_distance),
+        grid=same_grid(
+            quick=[Distance(seed=seed, points=40, epochs=(0, 1, 2, 5), samples=400) for seed in SEEDS[:2]],
+            paper=[Distance(seed=seed, points=600, epochs=EPOCHS) for seed in SEEDS],
+        ),
     ),
-    (
+    Experiment(
         "03-distance-images",
-        run_images,
-        [ImageDistance(seed, 10, (0, 1, 2), "digits", 300, (16, 16)) for seed in range(2)],
-        [ImageDistance(seed, 100, EPOCHS[:7]) for seed in range(5)],
+        run=on_cpu(run_images),
+        grid=same_grid(
+            quick=[
+                ImageDistance(seed, points=10, epochs=(0, 1, 2), dataset="digits", samples=300, widths=(16, 16))
+                for seed in SEEDS[:2]
+            ],
+            paper=[ImageDistance(seed=seed, points=100, epochs=EPOCHS[:7]) for seed in SEEDS[:5]],
+        ),
     ),
 ]
-EXPERIMENTS = [Experiment(name, on_cpu(run), same_grid(quick, paper)) for name, run, quick, paper in _TABLE]

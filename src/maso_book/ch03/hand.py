@@ -96,14 +96,14 @@ def upstream(layers: list[Dense], x: np.ndarray) -> list[Upstream]:
     """The affine maps before every layer at the points x (N, D), multiplied out."""
     n, d = x.shape
     A, b = np.broadcast_to(np.eye(d), (n, d, d)), np.zeros((n, d))
-    found = []
+    maps = []
     for layer in layers:
         G, g = layer.W @ A, b @ layer.W.T + layer.c
         code = np.einsum("nkd,nd->nk", G, x) + g > 0
-        found.append(Upstream(A, b, G, g, code.astype(np.uint8)))
+        maps.append(Upstream(A, b, G, g, code.astype(np.uint8)))
         slope = np.where(code, 1.0, layer.slope)
         A, b = slope[..., None] * G, slope * g
-    return found
+    return maps
 
 
 def all_codes(units: int, pieces: int = 2) -> np.ndarray:
@@ -132,10 +132,10 @@ def pulled_back(centroids: np.ndarray, B: np.ndarray, A: np.ndarray, b: np.ndarr
 def nearest(x: np.ndarray, mu: np.ndarray, tau: np.ndarray) -> np.ndarray:
     """Index of the smallest Laguerre distance ‖x − μ‖² − τ, (N, D) and (M, D), (M,) → (N,)."""
     step = max(1, _DISTANCES // len(mu))
-    found = []
+    indices = []
     for part in (x[i : i + step] for i in range(0, len(x), step)):
         distance = np.broadcast_to(-tau, (len(part), len(tau))).copy()
         for coordinate, centre in zip(part.T, mu.T, strict=True):
             distance += (coordinate[:, None] - centre) ** 2
-        found.append(distance.argmin(1))
-    return np.concatenate(found)
+        indices.append(distance.argmin(1))
+    return np.concatenate(indices)

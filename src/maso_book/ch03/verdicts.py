@@ -4,38 +4,63 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from maso_book.ch03.distance import PLACES
 from maso_book.records import Record
 from maso_book.statistics import Interval, interval
+from maso_book.tidy import arms, as_table, enough, paired
 from maso_book.verdict import Verdict, judged
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 ANGLE = 1e-9
-"""Largest deviation of a measured angle that the criteria of claims 03.2 and 03.3 allow."""
-LABELS = ("true", "permuted")
+"""Largest deviation of a measured angle, in radians, that the criteria of claims 03.2 and 03.3 allow."""
 
 # What the figures and the verdicts share -----------------------------------------------------------------------------
 
 
+def by_bend(records: Sequence[Record]) -> pd.DataFrame:
+    """The arrays of 03-bends as one table, one row a bend."""
+    import pandas as pd
+
+    return pd.concat([pd.DataFrame(record.arrays) for record in records], ignore_index=True)
+
+
+def compared(records: Sequence[Record]) -> pd.DataFrame:
+    """03-laguerre, one row for a kind of points in a layer of a network: how many are `compared`, and `mismatches`."""
+    return as_table(records, "mismatches").merge(as_table(records, "samples"))
+
+
 def turning_ratios(records: Sequence[Record]) -> dict[int, Interval]:
     """By width: log of the total turning with permuted over that with true labels, paired by seed."""
-    found: dict[int, list[float]] = {}
-    for record in records:
-        turning = {(row["width"], row["labels"]): row["turning"] for row in record.metrics["boundaries"]}
-        for width in dict.fromkeys(row["width"] for row in record.metrics["boundaries"]):
-            found.setdefault(width, []).append(math.log(turning[width, "permuted"] / turning[width, "true"]))
-    return {width: interval(values) for width, values in found.items()}
+    boundaries = as_table(records, "boundaries").assign(log_turning=lambda table: np.log(table["turning_rad"]))
+    return {
+        width: interval(paired(rows, "log_turning", by="labels", first="permuted", second="true").tolist())
+        for width, rows in arms(boundaries, "width")
+    }
 
 
 def changes(records: Sequence[Record], labels: str) -> dict[str, Interval]:
     """Change of the mean log distance from the first to the last epoch: at each place, and less that elsewhere."""
-    by_place = np.array([record.arrays[labels][-1] - record.arrays[labels][0] for record in records])
-    found = {place: interval(column) for place, column in zip(PLACES, by_place.T, strict=True)}
-    for i, place in enumerate(PLACES[:2]):
-        found[f"{place} less elsewhere"] = interval(by_place[:, i] - by_place[:, 2])
-    return found
+    distances = as_table(records, "distances")
+    distances = distances[distances["labels"] == labels]
+    first, last = distances["epoch"].min(), distances["epoch"].max()
+
+    change = {
+        place: paired(rows, "mean_log_distance", by="epoch", first=last, second=first)
+        for place, rows in arms(distances, "place")
+    }
+    change |= {f"{place} less elsewhere": change[place] - change["elsewhere"] for place in PLACES[:2]}
+    return {name: interval(by_seed.tolist()) for name, by_seed in change.items()}
+
+
+def factor(log: Interval) -> Interval:
+    """The mean of logarithms as the factor it stands for, with its interval."""
+    return Interval(*(math.exp(value) for value in (log.mean, log.low, log.high)))
 
 
 # Verdicts -------------------------------------------------------------------------------------------------------------
@@ -60,93 +85,104 @@ def verdicts(results: dict[str, list[Record]]) -> list[Verdict]:
 
 
 def _judge_layers(claim: str, records: list[Record]) -> Verdict:
-    nets = [net for record in records for net in record.metrics["networks"]]
-    single = [layer for record in records for layer in record.metrics["layers"]]
-    kinds = ("random", "centres", "corners")
-    points = {kind: sum(net[f"points, {kind}"] for net in nets) for kind in kinds}
-    wrong = sum(layer[f"mismatches, {kind}"] for net in nets for layer in net["layers"] for kind in kinds)
-    wrong += sum(layer["mismatches"] for layer in single)
-    compared = sum(net[f"points, {kind}"] * len(net["layers"]) for net in nets for kind in kinds)
+    samples, in_layers = as_table(records, "samples"), compared(records)
+    single = as_table(records, "single_layers")
+    points = samples.groupby("sample")["compared"].sum()
+    comparisons = in_layers["compared"].sum()
+    wrong = in_layers["mismatches"].sum() + single["mismatches"].sum()
+
     evidence = (
-        f"{len(nets)} networks: {points['random']:,} random points, {points['centres']:,} centres of exact cells and "
-        f"{points['corners']:,} points next to their corners, {compared:,} comparisons in all layers; and "
-        f"{sum(layer['points'] for layer in single):,} points on {len({layer['layer'] for layer in single})} kinds of "
-        f"single layers in up to {max(layer['inputs'] for layer in single)} dimensions: {wrong} mismatches."
+        f"{len(as_table(records, 'networks'))} networks: {points['random']:,} random points, "
+        f"{points['centres']:,} centres of exact cells and {points['corners']:,} points next to their corners, "
+        f"{comparisons:,} comparisons in all layers; "
+        f"and {single['compared'].sum():,} points on {single['layer_type'].nunique()} kinds of "
+        f"single layers in up to {single['inputs'].max()} dimensions: {wrong} mismatches."
     )
-    if wrong:
-        return Verdict(claim, "does not hold", evidence)
-    return Verdict(claim, "holds" if points["random"] >= 10**6 else "not tested", evidence)
+    effect = f"{wrong:,} of {comparisons + single['compared'].sum():,} comparisons differ"
+    holds = "holds" if points["random"] >= 10**6 else "not tested"
+    return Verdict(claim, "does not hold" if wrong else holds, evidence, effect)
 
 
 def _judge_bends(claim: str, records: list[Record]) -> Verdict:
-    count = sum(record.metrics["bends"] for record in records)
-    worst = max(record.metrics["largest error"] for record in records)
-    above = sum(record.metrics["above the bound"] for record in records)
-    ratio = np.concatenate([record.arrays["angle"] / record.arrays["bound"] for record in records])
+    networks, bends = as_table(records, "networks"), by_bend(records)
+    count, above = networks["bends"].sum(), networks["above_bound"].sum()
+    worst = networks["largest_error_rad"].max()
+    tightness = np.median(bends["angle"] / bends["bound"])
+
     evidence = (
-        f"{count:,} bends of {len(records)} networks: the measured angle differs from the formula's by at most "
-        f"{worst:.1e}; {above} are above the bound. Half of the bends reach {np.median(ratio):.0%} of their bound "
+        f"{count:,} bends of {len(networks)} networks: the measured angle differs from the formula's by at most "
+        f"{worst:.1e}; {above} are above the bound. Half of the bends reach {tightness:.0%} of their bound "
         "or more."
     )
-    if worst > ANGLE or above:
-        return Verdict(claim, "does not hold", evidence)
-    return Verdict(claim, "holds" if len(records) >= 20 else "not tested", evidence)
+    effect = f"{above} of {count:,} bends above the bound, error ≤ {worst:.0e} rad"
+    holds = "holds" if enough(networks, seeds=20) else "not tested"
+    return Verdict(claim, "does not hold" if worst > ANGLE or above else holds, evidence, effect)
 
 
 def _judge_turning(claim: str, records: list[Record]) -> Verdict:
-    rows = [row for record in records for row in record.metrics["boundaries"]]
-    worst = max(row["largest error"] for row in rows)
-    ratios = turning_ratios(records)
-    evidence = (
-        f"{sum(row['bends'] for row in rows):,} corners of {len(rows)} boundaries, largest deviation {worst:.1e}. "
-        "Permuted over true labels the boundary turns "
-        + ", ".join(
-            f"{math.exp(r.mean):.1f} [{math.exp(r.low):.1f}, {math.exp(r.high):.1f}] times (width {width})"
-            for width, r in ratios.items()
-        )
-        + f" as much, {len(records)} seeds."
-    )
-    if len(records) < 5:
+    boundaries = as_table(records, "boundaries")
+    if not enough(boundaries, "width", "labels", seeds=5):
         return Verdict(claim, "not tested", f"{len(records)} seeds, the criterion asks for 5.")
+
+    worst, ratios = boundaries["largest_error_rad"].max(), turning_ratios(records)
+    times = ", ".join(f"{factor(ratio):.1f} times (width {width})" for width, ratio in ratios.items())
+    evidence = (
+        f"{boundaries['bends'].sum():,} corners of {len(boundaries)} boundaries, largest deviation {worst:.1e}. "
+        f"Permuted over true labels the boundary turns {times} as much, {len(records)} seeds."
+    )
+    least = min(ratios, key=lambda width: ratios[width].low)
+    effect = f"permuted / true turning ≥ {factor(ratios[least]):.1f} (width {least})"
     if worst > ANGLE:
-        return Verdict(claim, "does not hold", evidence)
-    return Verdict(claim, "holds" if all(r.sign > 0 for r in ratios.values()) else "holds with conditions", evidence)
+        return Verdict(claim, "does not hold", evidence, f"largest deviation of an angle {worst:.1e} rad")
+    more = [str(width) for width, ratio in ratios.items() if ratio.sign > 0]
+    if len(more) == len(ratios):
+        return Verdict(claim, "holds", evidence, effect)
+    part = f"more turning at widths {', '.join(more)} alone" if more else "the angles, not the turning"
+    return Verdict(claim, "holds with conditions", evidence, effect, part)
 
 
 def _judge_distance(claim: str, toy: list[Record], images: list[Record]) -> Verdict:
-    parts, signs = [], []
-    for name, records in (("toy", toy), (images[0].config["dataset"], images)):
-        found = changes(records, "true")
-        relative = found["train less elsewhere"]
-        signs.append(relative.sign)
-        factors = ", ".join(f"{place} {_factor(found[place])}" for place in PLACES)
-        where = {1: "away from the data", -1: "towards the data", 0: "no direction"}[relative.sign]
-        parts.append(f"{name} ({len(records)} seeds): {factors}; train over elsewhere {_factor(relative)}, {where}")
-    evidence = "Factor of the distance from first to last epoch. " + ". ".join(parts) + "."
-    if min(len(toy), len(images)) < 5 or images[0].config["dataset"] == "digits":
+    dataset = images[0].config["dataset"]
+    if dataset == "digits" or not all(enough(as_table(records, "networks"), seeds=5) for records in (toy, images)):
         return Verdict(claim, "not tested", "The criterion asks for 5 seeds on the toy problem and on real images.")
-    if not any(signs):
-        return Verdict(claim, "does not hold", evidence)
-    return Verdict(claim, "holds" if signs[0] == signs[1] else "holds with conditions", evidence)
+
+    parts, relative = [], {}
+    for name, records in (("toy", toy), (dataset, images)):
+        change = changes(records, "true")
+        relative[name] = change["train less elsewhere"]
+        factors = ", ".join(f"{place} × {factor(change[place]):.2f}" for place in PLACES)
+        parts.append(
+            f"{name} ({len(records)} seeds): {factors}; train over elsewhere × {factor(relative[name]):.2f}, "
+            f"{_direction(relative[name])}"
+        )
+
+    evidence = "Factor of the distance from first to last epoch. " + ". ".join(parts) + "."
+    effect = "train / elsewhere: " + ", ".join(f"{name} × {factor(log).mean:.2f}" for name, log in relative.items())
+    signs = {log.sign for log in relative.values()}
+    if signs == {0}:
+        return Verdict(claim, "does not hold", evidence, effect)
+    if len(signs) == 1:
+        return Verdict(claim, "holds", evidence, effect)
+    part = ", ".join(f"{name}: {_direction(log)}" for name, log in relative.items())
+    return Verdict(claim, "holds with conditions", evidence, effect, part)
 
 
-def _factor(change: Interval) -> str:
-    """A change of a logarithm as a factor."""
-    return f"× {math.exp(change.mean):.2f} [{math.exp(change.low):.2f}, {math.exp(change.high):.2f}]"
+def _direction(change: Interval) -> str:
+    """Whether the boundaries come nearer to the data than to other places."""
+    return {1: "away from the data", -1: "towards the data", 0: "no direction"}[change.sign]
 
 
 def _judge_one(claim: str, records: list[Record]) -> Verdict:
-    nets = [net for record in records for net in record.metrics["networks"]]
-    concave = sum(net["smallest kink"] <= 0 for net in nets)
-    wrong = sum(net["mismatches"] for net in nets)
-    points = sum(net["points"] for net in nets)
-    plain = sum(net["concave edges without weights"] > 0 for net in nets)
+    networks = as_table(records, "networks")
+    concave, unweighted = (networks["smallest_kink"] <= 0).sum(), (networks["concave_edges_unweighted"] > 0).sum()
+    wrong, points = networks["mismatches"].sum(), networks["compared"].sum()
+
     evidence = (
-        f"{len(nets)} networks, {sum(net['cells'] for net in nets):,} cells, "
-        f"{sum(net['edges'] for net in nets):,} edges: {concave} networks with an edge that does not bend upwards; "
+        f"{len(networks)} networks, {networks['cells'].sum():,} cells, "
+        f"{networks['edges'].sum():,} edges: {concave} networks with an edge that does not bend upwards; "
         f"{points:,} points, {wrong} mismatches. Without weights the sum is concave "
-        f"somewhere in {plain} of {len(nets)} networks."
+        f"somewhere in {unweighted} of {len(networks)} networks."
     )
-    if concave or wrong:
-        return Verdict(claim, "does not hold", evidence)
-    return Verdict(claim, "holds" if len(nets) >= 15 and points >= 10**5 else "not tested", evidence)
+    effect = f"{wrong:,} of {points:,} points differ, {concave} of {len(networks)} lifts fail"
+    holds = "holds" if len(networks) >= 15 and points >= 10**5 else "not tested"
+    return Verdict(claim, "does not hold" if concave or wrong else holds, evidence, effect)
