@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from maso import MasoError
 from maso.networks import resnet, small_cnn
 from maso.training import OutOfTime, Training, accuracy, augmented, fit, fit_many, scaled, settings
-from maso.training.samples import draw_moves
+from maso.training.samples import Samples, draw_moves
 
 
 class Own(nn.Module):
@@ -105,6 +105,13 @@ def test_augmentation_only_moves_and_flips():
         windows = [source[:, i : i + 5, j : j + 7] for i in range(5) for j in range(5)]
         flipped = [source.flip(2)[:, i : i + 5, j : j + 7] for i in range(5) for j in range(5)]
         assert any(torch.equal(image, w) for w in windows + flipped)
+
+
+def test_only_the_same_samples_are_kept_once():
+    x, y = torch.randn(4, 3, 3), torch.zeros(4, dtype=torch.int64)
+    samples = Samples([x, x.mT, x[:]], [y] * 3, [Training()] * 3, torch.device("cpu"))
+    assert torch.equal(samples.x[1], x.mT)
+    assert samples.x[0] is samples.x[2]
 
 
 # Checkpoints ----------------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ class Samples:
     """The samples (N, *shape) and labels (N,) of M copies, on a device, and the generators that draw their epochs."""
 
     def __init__(self, x: Sequence[Tensor], y: Sequence[Tensor], trainings: Sequence[Training], device: torch.device):
-        views = [(samples.data_ptr(), samples.shape) for samples in x]
+        views = [(samples.data_ptr(), samples.shape, samples.stride()) for samples in x]
         moved = {
             view: samples.to(device) for view, samples in zip(views, x, strict=True)
         }  # one of several copies: once
