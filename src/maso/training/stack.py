@@ -42,8 +42,8 @@ class Stack:
         ]  # M of them, (P,)
         self.parameters: list[list[Tensor]] = [[row] for row in self.rows]
         fixed = {name: [state[name].detach() for state in states] for name in states[0] if name not in self.shapes}
-        self.fixed = {
-            name: torch.cat(values) if values[0].ndim else values[0].clone() for name, values in fixed.items()
+        self.fixed = {  # of counters the highest: that of a copy which diverged has stopped
+            name: torch.cat(values) if values[0].ndim else torch.stack(values).amax(0) for name, values in fixed.items()
         }
 
     def train(self, alive: Sequence[int]) -> None:
