@@ -6,8 +6,9 @@ in bfloat16, the weights stay as they are.  Same seed, same device, same version
 same weights.  `fit_many` trains copies of one network together, each in its own way.
 """
 
+from maso_book.training.loop import accuracy
 from maso_book.training.many import fit_many
-from maso_book.training.one import accuracy, fit
+from maso_book.training.one import fit
 from maso_book.training.samples import augmented, scaled
 from maso_book.training.settings import History, OutOfTime, Training
 

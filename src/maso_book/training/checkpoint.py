@@ -43,8 +43,8 @@ def read_arrays(path: Path) -> Arrays:
         raise MasoError(f"{path} is damaged ({error}). Delete it and run the same again.") from error
 
 
-def resume(path: Path | None, made_of: str) -> Arrays | None:
-    """What a checkpoint holds; None where there is none yet.
+def resume(path: Path | None, made_of: str) -> Arrays:
+    """What a checkpoint holds; nothing where there is none yet.
 
     Args:
         path: the file, None where no checkpoint is kept.
@@ -54,14 +54,14 @@ def resume(path: Path | None, made_of: str) -> Arrays | None:
         MasoError: it is damaged, or another training's.
     """
     if path is None or not path.is_file():
-        return None
+        return {}
     arrays = read_arrays(path)
     if str(arrays.get("made of")) != made_of:
         raise MasoError(f"The checkpoint {path} is that of another training. Delete it, or choose another file.")
     return arrays
 
 
-# State of models and of random numbers --------------------------------------------------------------------------------
+# State of models, of AdamW and of random numbers ----------------------------------------------------------------------
 
 
 def state_of(model: torch.nn.Module, prefix: str = "") -> Arrays:
@@ -73,6 +73,27 @@ def load_state(model: torch.nn.Module, arrays: Mapping[str, np.ndarray], prefix:
     """Put parameters and buffers back that `state_of` gave."""
     mine = {n.removeprefix(prefix): torch.from_numpy(v) for n, v in arrays.items() if n.startswith(prefix)}
     model.load_state_dict(mine)
+
+
+def optimiser_state(optimiser: torch.optim.Optimizer) -> Arrays:
+    """The state of AdamW: for each parameter that has learnt, the number of steps and two moments."""
+    return {
+        f"optimiser/{i}/{name}": value.detach().cpu().numpy().copy()
+        for i, moments in optimiser.state_dict()["state"].items()
+        for name, value in moments.items()
+    }
+
+
+def load_optimiser(optimiser: torch.optim.Optimizer, arrays: Mapping[str, np.ndarray]) -> None:
+    """Put back what `optimiser_state` gave, each moment in the memory layout of its parameter."""
+    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+    for i, parameter in enumerate(parameters):
+        if f"optimiser/{i}/step" not in arrays:
+            continue  # a parameter without a gradient
+        step, *moments = (torch.from_numpy(arrays[f"optimiser/{i}/{n}"]) for n in ("step", "exp_avg", "exp_avg_sq"))
+        first, second = (torch.empty_like(parameter).copy_(moment) for moment in moments)
+        step = step.to(parameter.device) if optimiser.defaults["fused"] else step
+        optimiser.state[parameter] = {"step": step, "exp_avg": first, "exp_avg_sq": second}
 
 
 @contextlib.contextmanager

@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
-import json
-import math
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
-from maso_book.training import checkpoint as checkpoints
-from maso_book.training.samples import augmented, draw, scaled
-from maso_book.training.settings import History, Row, Training, check, check_time, has_diverged, history
+from maso_book.training.loop import train
+from maso_book.training.settings import History, Training, check
 
 
 def fit(
@@ -60,108 +52,29 @@ def fit(
         np.True_
     """
     check(x, y, training, checkpoint, deadline)
-    device = next(model.parameters()).device
-    x, y = x.to(device), y.to(device)
     if x.ndim == 4:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimiser = torch.optim.AdamW(
-        model.parameters(), training.lr, weight_decay=training.weight_decay, fused=device.type == "cuda"
-    )
-    generator = torch.Generator(device).manual_seed(training.seed)
-    steps_an_epoch = math.ceil(len(x) / training.batch)
-    made_of = "" if checkpoint is None else identity([training], [model], [x], [y])
-    rows: list[Row] = []
-
-    def report(epoch: int) -> None:
-        model.eval()
-        if on_epoch:
-            on_epoch(epoch, model)
-
-    with checkpoints.reproducible(device, training.seed):
-        saved = checkpoints.resume(checkpoint, made_of)
-        if saved is None:
-            report(0)
-        else:
-            rows = [tuple(row) for row in saved["rows"].tolist()]
-            checkpoints.load_state(model.eval(), saved, "model/")
-            _load_optimiser(optimiser, saved)
-            checkpoints.set_random_state(device, [generator], saved)
-        bar = tqdm(total=training.epochs, initial=len(rows), unit="epoch", disable=not progress)
-        while len(rows) < training.epochs and not has_diverged(rows):
-            check_time(deadline, max((row[3] for row in rows), default=0.0), len(rows), training.epochs)
-            start, total, right = time.perf_counter(), torch.zeros((), device=device), torch.zeros((), device=device)
-            model.train()
-            epoch = draw(len(x), training, generator)
-            for i, chosen in enumerate(epoch.order.split(training.batch)):
-                inputs, labels = scaled(x[chosen]), y[chosen]
-                if training.augment:
-                    inputs = augmented(inputs, epoch.moves[:, i * training.batch :][:, : len(chosen)])
-                with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-                    logits = model(inputs)
-                    loss = nn.functional.cross_entropy(logits, labels)
-                for group in optimiser.param_groups:
-                    group["lr"] = training.rate(len(rows) * steps_an_epoch + i, training.epochs * steps_an_epoch)
-                optimiser.zero_grad(set_to_none=True)
-                loss.backward()
-                optimiser.step()
-                total += loss.detach() * len(labels)
-                right += (logits.detach().argmax(1) == labels).sum()
-            report(len(rows) + 1)
-            held_out = accuracy(model, *validation) if validation else math.nan
-            rows.append((float(total) / len(x), float(right) / len(x), held_out, time.perf_counter() - start))
-            bar.update()
-            bar.set_postfix(loss=f"{rows[-1][0]:.3f}", accuracy=f"{rows[-1][1]:.3f}", validation=f"{held_out:.3f}")
-            if checkpoint:
-                arrays = checkpoints.state_of(model, "model/") | _optimiser_state(optimiser)
-                arrays |= checkpoints.random_state(device, [generator]) | {"rows": np.array(rows)}
-                checkpoints.write_arrays(checkpoint, arrays | {"made of": np.array(made_of)})
-        bar.close()
-    return history(rows, validation is not None)
+    (history,) = train(
+        Alone, [model], [x], [y], [training],
+        on_epoch=(lambda _, epoch, model: on_epoch(epoch, model)) if on_epoch else None,
+        validation=validation, progress=progress, checkpoint=checkpoint, deadline=deadline,
+    )  # fmt: skip
+    return history
 
 
-def accuracy(model: nn.Module, x: Tensor, y: Tensor, *, batch: int = 250) -> float:
-    """Share of samples whose largest output is their label; the model is used in the mode it is in."""
-    device = next(model.parameters()).device
-    right = torch.zeros((), dtype=torch.int64, device=device)
-    with torch.no_grad():
-        for xs, ys in zip(x.split(batch), y.split(batch), strict=True):
-            right += (model(scaled(xs.to(device))).argmax(1) == ys.to(device)).sum()
-    return int(right) / len(x)
+class Alone:
+    """One network as the loop's learner: its weights stay where they are."""
 
+    def __init__(self, models: Sequence[nn.Module]) -> None:
+        (self.model,) = models
+        self.parameters: list[list[Tensor]] = [list(self.model.parameters())]
 
-def identity(trainings: list[Training], models: list[nn.Module], x: list[Tensor], y: list[Tensor]) -> str:
-    """Text that names a training: settings, shapes and labels. A checkpoint is continued only by its own training."""
-    labels = hashlib.sha256()
-    for each in y:
-        labels.update(each.cpu().numpy().tobytes())
-    parts = {
-        "trainings": [dataclasses.asdict(training) for training in trainings],
-        "weights": [[name, list(value.shape)] for name, value in models[0].state_dict().items()],
-        "samples": [[list(each.shape), str(each.dtype)] for each in x],
-        "labels": labels.hexdigest(),
-    }
-    return json.dumps(parts, sort_keys=True)
+    def train(self, alive: Sequence[int]) -> None:
+        self.model.train()
 
+    def __call__(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        outputs = self.model(inputs)
+        return outputs[None], nn.functional.cross_entropy(outputs, targets[0])[None]
 
-def _optimiser_state(optimiser: torch.optim.Optimizer) -> checkpoints.Arrays:
-    """The state of AdamW: for each parameter the number of steps and two moments."""
-    states = optimiser.state_dict()["state"]
-    return {
-        f"optimiser/{i}/{n}": v.detach().cpu().numpy().copy() for i, state in states.items() for n, v in state.items()
-    }
-
-
-def _load_optimiser(optimiser: torch.optim.Optimizer, arrays: checkpoints.Arrays) -> None:
-    """Put the state back, each moment in the memory layout of its parameter."""
-    (group,) = optimiser.param_groups
-    for i, parameter in enumerate(group["params"]):
-        if f"optimiser/{i}/step" not in arrays:
-            continue  # a parameter without a gradient
-        step, first, second = (
-            torch.from_numpy(arrays[f"optimiser/{i}/{n}"]) for n in ("step", "exp_avg", "exp_avg_sq")
-        )
-        optimiser.state[parameter] = {
-            "step": step.to(parameter.device) if group["fused"] else step,
-            "exp_avg": torch.empty_like(parameter).copy_(first),
-            "exp_avg_sq": torch.empty_like(parameter).copy_(second),
-        }
+    def hand_back(self, models: Sequence[nn.Module], which: Sequence[int]) -> None:
+        """They are there."""

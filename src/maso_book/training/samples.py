@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -12,21 +12,32 @@ from maso_book.training.settings import Training
 SHIFT = 4
 
 
-@dataclass(frozen=True, eq=False)
-class Epoch:
-    """What an epoch draws at random: the order of the samples (N,), and how each one in turn is moved, (3, N).
+class Samples:
+    """The samples (N, *shape) and labels (N,) of M copies, on a device, and the generators that draw their epochs."""
 
-    Without augmentation there are no moves, (3, 0).
-    """
+    def __init__(self, x: Sequence[Tensor], y: Sequence[Tensor], trainings: Sequence[Training], device: torch.device):
+        views = [(samples.data_ptr(), samples.shape, samples.stride()) for samples in x]
+        moved = {
+            view: samples.to(device) for view, samples in zip(views, x, strict=True)
+        }  # one of several copies: once
+        self.x = [moved[view] for view in views]
+        self.labels = torch.stack([labels.to(device) for labels in y])  # (M, N)
+        self.trainings = trainings
+        self.generators = [torch.Generator(device).manual_seed(training.seed) for training in trainings]
 
-    order: Tensor
-    moves: Tensor
+    def epoch(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Draw an epoch: batches of samples (M B, *shape), copy after copy, and of their labels (M, B)."""
+        n, batch, augment = self.labels.shape[1], self.trainings[0].batch, self.trainings[0].augment
+        order = torch.stack([torch.randperm(n, generator=g, device=g.device) for g in self.generators])  # (M, N)
+        moves = torch.stack([draw_moves(n if augment else 0, g) for g in self.generators], 1)  # (3, M, N)
 
-
-def draw(n: int, training: Training, generator: torch.Generator) -> Epoch:
-    """Draw an epoch of n samples on the generator's device."""
-    order = torch.randperm(n, generator=generator, device=generator.device)
-    return Epoch(order, draw_moves(n if training.augment else 0, generator))
+        for i, chosen in enumerate(order.split(batch, 1)):
+            parts = [samples[places] for samples, places in zip(self.x, chosen, strict=True)]
+            # A batch that is not joined to others keeps its memory layout, and so the bits of what is computed of it.
+            images = scaled(torch.cat(parts) if len(parts) > 1 else parts[0])
+            if augment:
+                images = augmented(images, moves[:, :, i * batch :][:, :, :batch].flatten(1))
+            yield images, self.labels.gather(1, chosen)
 
 
 def draw_moves(n: int, generator: torch.Generator, *, shift: int = SHIFT) -> Tensor:

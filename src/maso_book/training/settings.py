@@ -6,8 +6,9 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -74,25 +75,24 @@ class History:
     diverged: bool
 
 
-Row = tuple[float, float, float, float]
-"""One epoch: loss, accuracy, validation accuracy (NaN where there is none) and seconds."""
+class Row(NamedTuple):
+    """One epoch of one copy; the validation accuracy is NaN where there is none."""
+
+    loss: float
+    accuracy: float
+    validation_accuracy: float
+    seconds: float
 
 
 def history(rows: Sequence[Row], validated: bool) -> History:
     """The history of these epochs."""
-    table = np.array(rows).reshape(-1, 4)
-    return History(
-        loss=table[:, 0],
-        accuracy=table[:, 1],
-        validation_accuracy=table[:, 2] if validated else np.zeros(0),
-        seconds=table[:, 3],
-        diverged=has_diverged(rows),
-    )
+    loss, accuracy, validation_accuracy, seconds = np.array(rows).reshape(-1, 4).T.copy()
+    return History(loss, accuracy, validation_accuracy if validated else np.zeros(0), seconds, has_diverged(rows))
 
 
 def has_diverged(rows: Sequence[Row]) -> bool:
     """Whether the last epoch's loss is NaN or infinite."""
-    return bool(rows) and not math.isfinite(rows[-1][0])
+    return bool(rows) and not math.isfinite(rows[-1].loss)
 
 
 def check(x: Tensor, y: Tensor, training: Training, checkpoint: Path | None, deadline: float | None) -> None:
@@ -109,11 +109,14 @@ def check(x: Tensor, y: Tensor, training: Training, checkpoint: Path | None, dea
         raise MasoError("fit: what is done by the deadline would be lost; give a file as `checkpoint` too.")
 
 
-def check_time(deadline: float | None, longest: float, done: int, epochs: int) -> None:
-    """Refuse an epoch that would end after the deadline.
+def check_time(deadline: float | None, rows: Sequence[Sequence[Row]], epochs: int) -> None:
+    """Refuse an epoch that would end after the deadline, were it as slow as the slowest one of all copies so far.
 
     Raises:
-        OutOfTime: `longest`, the seconds of the slowest epoch so far, are no longer left.
+        OutOfTime: those seconds are no longer left.
     """
-    if deadline is not None and time.monotonic() + longest > deadline:
-        raise OutOfTime(f"The time is used up after {done} of {epochs} epochs. The same call goes on from there.")
+    seconds = [sum(row.seconds for row in epoch if row) for epoch in zip_longest(*rows)]
+    if deadline is not None and time.monotonic() + max(seconds, default=0.0) > deadline:
+        raise OutOfTime(
+            f"The time is used up after {len(seconds)} of {epochs} epochs. The same call goes on from there."
+        )
