@@ -1,26 +1,29 @@
 """Chapter 04: the network written out by hand, statistics against known values, verdicts, figures."""
 
 import dataclasses
+import itertools
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from maso import MasoError, affine_map
+from maso.matched import Match
 from maso_book import networks
 from maso_book.ch04 import experiments as ch04
-from maso_book.ch04 import figures as plots
+from maso_book.ch04 import figures, tables, verdicts
 from maso_book.ch04 import networks as ch04_networks
 from maso_book.ch04 import pictures as ch04_pictures
-from maso_book.ch04 import tables
 from maso_book.ch04 import templates as ch04_templates
-from maso_book.experiment import Experiment
-from maso_book.records import Record
+from maso_book.records import Record, tidy
 from maso_book.results import cells, compute
 from maso_book.statistics import auc, dip, rank_correlation
+from maso_book.tidy import as_table
 from maso_book.trained import data
+from maso_book.verdict import Verdict
 
 
 @pytest.mark.parametrize("make", [networks.small_cnn, networks.large_cnn])
@@ -80,9 +83,11 @@ def test_skewed_classes_are_as_frequent_as_their_shares() -> None:
 
 def test_the_common_part_of_the_templates_is_taken_out() -> None:
     model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
-    A = affine_map(ch04_templates.without_common_part(model, 3), torch.randn(5, 4)).A
-    assert A.sum(1).abs().max() < 1e-6
-    assert torch.allclose(A, affine_map(model, torch.zeros(5, 4)).A * 0 + A)
+    x = torch.randn(5, 4)
+    gates = (model[0](x) > 0).float()
+    A = torch.einsum("ch,nh,hd->ncd", model[2].weight, gates, model[0].weight)  # written out
+    relative = affine_map(ch04_templates.without_common_part(model, 3), x).A
+    assert torch.allclose(relative, A - A.mean(1, keepdim=True), atol=1e-6)
 
 
 def test_int8_keeps_sign_and_largest_value() -> None:
@@ -91,39 +96,81 @@ def test_int8_keeps_sign_and_largest_value() -> None:
     assert not ch04_pictures.int8(0 * picture).any()
 
 
+# Tables of the measurements -------------------------------------------------------------------------------------------
+
+
+def test_what_decides_is_counted_image_by_image() -> None:
+    inner = torch.tensor([[2.0, 0.0], [2.0, 0.0], [0.0, 1.0]])
+    bias = torch.tensor([[0.0, 1.0], [0.0, 3.0], [0.5, 0.0]])  # the outputs choose 0, 1, 1
+    shift = torch.tensor([[0.0, 0.0], [3.0, 0.0], [0.0, 0.0]])
+    found = Match(bias, {"image": inner, "mean image": shift}, {}, {})
+    y = torch.tensor([0, 1, 0])
+    rows = {row["scores"]: (row["accuracy"], row["agreement"]) for row in ch04_templates.deciding(found, y)}
+    third = pytest.approx(1 / 3)
+    assert rows["inner"] == (third, pytest.approx(2 / 3))  # choose 0, 0, 1
+    assert rows["bias"] == (pytest.approx(2 / 3), third)  # choose 1, 1, 0
+    assert rows["centred inner"] == (pytest.approx(2 / 3), 1.0)  # 2 − 3 < 0
+    assert rows["centred bias"] == (third, 0.0)  # choose 1, 0, 0
+
+
+def test_likeness_says_whose_templates_are_compared_with_what() -> None:
+    values = {name: torch.tensor([[0.5, 0.1, 0.3]]) + i for i, name in enumerate(ch04_templates.COMPARED)}
+    rows = ch04_templates.likeness(Match(torch.zeros(1, 3), {}, {"image": torch.eye(3)[:1]}, values), torch.tensor([0]))
+    by_kind = {tuple(list(row.values())[:-1]): row["similarity"] for row in rows}
+    assert by_kind["true class", "image", "own", "correlation"] == pytest.approx(0.5)
+    assert by_kind["other classes", "image", "own", "correlation"] == pytest.approx(0.2)
+    assert by_kind["true class", "class mean", "another class", "correlation"] == pytest.approx(4.5)
+    assert by_kind["true class", "image", "own", "cosine"] == 1.0
+
+
 # Verdicts on records made by hand -------------------------------------------------------------------------------------
 
 
-def record(experiment: str, config: Any, metrics: dict[str, Any]) -> Record:
-    return Record(experiment, dataclasses.asdict(config), metrics, {}, {}, f"{experiment}{config}")
+def record(experiment: str, config: Any, rows: dict[str, list[dict[str, Any]]]) -> Record:
+    made = {"device": "cpu", "device_name": "none", "start": "2026-01-01"}
+    return Record(experiment, dataclasses.asdict(config), tidy(rows), {}, made, f"{experiment}{config}")
 
 
 def templates(agree: float = 0.97, others: float = -0.2, p: float = 0.0, *, seeds: int = 5) -> list[Record]:
+    """Networks before training and after it; what is not given decides for the claims."""
     made = []
     for seed in range(seeds):
         noise = seed * 1e-3
-        start = {"own, image": 0.0, "others, image": 0.0, "own, class mean": 0.0, "auc": 0.5}
-        last = {
-            "agreement, inner": agree + noise,
-            "agreement, bias": 0.2,
-            "own, image": 0.3 + noise,
-            "others, image": others + noise,
-            "own, elsewhere": 0.1,
-            "own, class mean": 0.2 + noise,
-            "own, mean elsewhere": 0.1,
-            "auc": 0.9 + noise,
-            "dip p": p,
+        similarities = {
+            ("true class", "image", "own"): 0.3 + noise,
+            ("true class", "image", "another class"): 0.1,
+            ("other classes", "image", "own"): others + noise,
+            ("true class", "class mean", "own"): 0.2 + noise,
+            ("true class", "class mean", "another class"): 0.1,
         }
-        rows = [
-            {"epoch": epoch, "part": part} | row for part in ("test", "train") for epoch, row in ((0, start), (4, last))
-        ]
-        metrics = {"rows": rows} | {f"error, {part}": 1e-14 for part in ("sum", "inner", "bias")}
-        made.append(record("04-templates", ch04_templates.Templates(seed, "mnist", 20_000, 4), metrics))
+        rows: dict[str, list[dict[str, Any]]] = {"evaluation": [], "deciding": [], "likeness": []}
+        for epoch, split in itertools.product((0, 4), ("test", "train")):
+            when = {"epoch": epoch, "split": split}
+            area = 0.9 + noise if epoch else 0.5
+            rows["evaluation"].append(
+                when | {"accuracy": 0.9, "largest_bias": 1.0, "auc": area, "dip": 0.1, "dip_p": p}
+            )
+            rows["deciding"] += [
+                when | {"scores": scores, "accuracy": 0.9, "agreement": agreement}
+                for scores, agreement in (("inner", agree + noise), ("bias", 0.2))
+            ]
+            rows["likeness"] += [
+                when | dict(zip(("templates", "target", "source"), kind, strict=True))
+                | {"measure": "correlation", "similarity": value if epoch else 0.0}
+                for kind, value in similarities.items()
+            ]  # fmt: skip
+        errors = dict.fromkeys(("sum_error", "inner_error", "bias_error"), 1e-14)
+        rows["networks"] = [{"diverged": False, "validation_accuracy": 0.9} | errors]
+        made.append(record("04-templates", ch04_templates.Templates(seed, "mnist", 20_000, 4), rows))
     return made
 
 
+def judged(**results: list[Record]) -> dict[str, Verdict]:
+    return {v.claim: v for v in verdicts.verdicts({f"04-{name}": records for name, records in results.items()})}
+
+
 def outcomes(**results: list[Record]) -> dict[str, str]:
-    return {v.claim: v.outcome for v in ch04.verdicts({f"04-{name}": records for name, records in results.items()})}
+    return {claim: verdict.outcome for claim, verdict in judged(**results).items()}
 
 
 def test_verdicts_follow_their_criteria() -> None:
@@ -137,19 +184,43 @@ def test_verdicts_follow_their_criteria() -> None:
     assert outcomes(templates=templates(agree=0.1))["04.2"] == "does not hold"
 
 
+def test_the_effect_of_a_verdict_is_its_number() -> None:
+    found = judged(templates=templates(agree=0.6))["04.2"]  # 0.6 … 0.604, for the bias 0.2
+    assert found.effect == "agreement 60% to 60%, +40% to +40% over the bias"
+    assert found.part == "above 90 % in 0 of 1 groups, above the bias in 1"
+    assert judged(templates=templates())["04.2"].part == ""
+    assert all(len(v.effect) <= 60 and len(v.part) <= 60 for v in judged(templates=templates()).values())
+
+
+def test_a_network_that_diverged_is_left_out() -> None:
+    lost = dict.fromkeys(("validation_accuracy", "sum_error", "inner_error", "bias_error"))
+    empty: dict[str, list[dict[str, Any]]] = {"evaluation": [], "deciding": [], "likeness": []}
+    diverged = record(
+        "04-templates",
+        ch04_templates.Templates(5, "mnist", 20_000, 4),
+        {"networks": [{"diverged": True} | lost], **empty},
+    )
+    assert judged(templates=[*templates(), diverged]) == judged(templates=templates())
+    assert set(outcomes(templates=[diverged]).values()) == {"not tested"}
+
+
 def test_the_sanity_check_can_fail() -> None:
     def made(signed: float, magnitude: float) -> list[Record]:
-        metrics = {
-            "identity error": 1e-15,
-            "signed": [0.1, signed],
-            "magnitude": [0.6, magnitude],
-            "signed, other seed": 0.3,
-            "magnitude, other seed": 0.5,
-        }
-        return [
-            record("04-sanity", ch04.Sanity(s, "cifar10", 20_000, 8), metrics | {"signed": [0.1, signed + s * 1e-3]})
-            for s in range(5)
-        ]
+        def rows(seed: int) -> dict[str, list[dict[str, Any]]]:
+            values = {
+                ("randomised", 1): (0.1, 0.6),
+                ("randomised", 2): (signed + seed * 1e-3, magnitude),
+                ("another seed", None): (0.3, 0.5),
+            }
+            cascade = [
+                {"changed": changed, "stage": stage, "layer": "0", "kind": "Linear", "entries": entries,
+                 "rank_correlation": value}
+                for (changed, stage), pair in values.items()
+                for entries, value in zip(("signed", "magnitude"), pair, strict=True)
+            ]  # fmt: skip
+            return {"cascade": cascade, "identity": [{"gradient_error": 1e-15}]}
+
+        return [record("04-sanity", ch04.Sanity(s, "cifar10", 20_000, 8), rows(s)) for s in range(5)]
 
     assert outcomes(sanity=made(0.0, 0.4))["04.5"] == "holds"
     assert outcomes(sanity=made(0.0, 0.6))["04.5"] == "holds with conditions"
@@ -159,18 +230,24 @@ def test_the_sanity_check_can_fail() -> None:
 def test_the_prior_is_judged_against_the_balanced_network() -> None:
     def made(bias: float) -> list[Record]:
         slopes = {"outputs": 0.8, "inner": 0.8 - bias, "bias": bias, "output bias": 0.1}
+
+        def rows(seed: int) -> dict[str, list[dict[str, Any]]]:
+            return {
+                "slopes": [
+                    {"prior": prior, "place": place, "slope": 0.2 + more, "correlation": 0.0}
+                    for place, slope in slopes.items()
+                    for prior, more in (("skewed", slope + seed * 1e-3), ("balanced", 0.0))
+                ]
+            }
+
         return [
-            record(
-                "04-prior",
-                ch04.Prior(s, d, 10_000, 4),
-                {f"slope, {place}, skewed": slope + 0.2 + s * 1e-3 for place, slope in slopes.items()}
-                | {f"slope, {place}, balanced": 0.2 for place in slopes},
-            )
+            record("04-prior", ch04.Prior(s, d, 10_000, 4), rows(s))
             for d in ("fashion_mnist", "cifar10")
             for s in range(5)
         ]
 
     assert outcomes(prior=made(0.6))["04.6"] == "holds"
+    assert judged(prior=made(0.6))["04.6"].effect == "slope of the bias +0.60 to +0.60"
     assert outcomes(prior=made(0.2))["04.6"] == "holds with conditions"
     assert outcomes(prior=made(-0.1))["04.6"] == "does not hold"
 
@@ -189,28 +266,68 @@ def test_grids_have_five_seeds_and_share_their_networks(profile: str) -> None:
 # A quick run ----------------------------------------------------------------------------------------------------------
 
 
-def quick(name: str) -> Experiment:
-    return next(e for e in ch04.EXPERIMENTS if e.name == name)
+@pytest.fixture(scope="module")
+def made() -> dict[str, list[Record]]:
+    """The first quick cell of each experiment."""
+    return {e.name: [compute(e, config) for config in cells(e, "quick")[:1]] for e in ch04.EXPERIMENTS}
 
 
-def test_quick_cells_and_their_figures() -> None:
-    made = {e.name: [compute(e, config) for config in cells(e, "quick")[:1]] for e in ch04.EXPERIMENTS}
-    first = made["04-templates"][0]
-    assert max(first.metrics[f"error, {part}"] for part in ("sum", "inner", "bias")) < ch04.EXACT
-    assert made["04-sanity"][0].metrics["identity error"] < ch04.EXACT
-    whole = {place: made["04-prior"][0].metrics[f"slope, {place}, skewed"] for place in ("outputs", "inner", "bias")}
-    assert whole["outputs"] == pytest.approx(whole["inner"] + whole["bias"], abs=1e-5)
-    assert {v.outcome for v in ch04.verdicts(made)} == {"not tested"}
-    bank = plots.bank(made["04-pictures"][0], 3)
-    heights = [bar.get_height() for bar in bank.axes[-1].patches]
-    outputs = made["04-pictures"][0].arrays["inner"][3] + made["04-pictures"][0].arrays["bias"][3]
-    assert np.add(heights[:10], heights[10:]) == pytest.approx(outputs)
-    assert len(plots.strip(made["04-sanity"][0]).axes) == 4 * 10
-    assert [ax.get_title("left") for ax in plots.cascade(made["04-sanity"]).axes] == ["digits grey (600 × 3)"]
-    for figure in (plots.likeness, plots.histograms, plots.modes):
-        figure(made["04-templates"])
-    plots.prior(made["04-prior"])
-    plots.classical(made["04-pictures"], (0, 7))
+def test_quick_cells_are_exact_and_too_small_for_a_verdict(made: dict[str, list[Record]]) -> None:
+    errors = as_table(made["04-templates"], "networks")[["sum_error", "inner_error", "bias_error"]]
+    assert errors.to_numpy().max() < verdicts.EXACT
+    assert as_table(made["04-sanity"], "identity").gradient_error.max() < verdicts.EXACT
+
+    slopes = as_table(made["04-prior"], "slopes").pivot(index="prior", columns="place", values="slope")
+    assert slopes.outputs.to_numpy() == pytest.approx((slopes.inner + slopes.bias).to_numpy(), abs=1e-5)
+    assert {v.outcome for v in verdicts.verdicts(made)} == {"not tested"}
+
+
+def test_the_bars_of_the_bank_are_the_inner_products_and_biases(made: dict[str, list[Record]]) -> None:
+    arrays = made["04-pictures"][0].arrays
+    bars = figures.bank(made["04-pictures"][0], 3).axes[-1]
+    heights = {round(bar.get_x() + bar.get_width() / 2, 1): bar.get_height() for bar in bars.patches}
+    assert [heights[round(c - 0.2, 1)] for c in range(10)] == pytest.approx(arrays["inner"][3])
+    assert [heights[round(c + 0.2, 1)] for c in range(10)] == pytest.approx(arrays["bias"][3])
+    outputs = next(line for line in bars.lines if line.get_label() == "output: their sum")
+    assert outputs.get_ydata() == pytest.approx(arrays["inner"][3] + arrays["bias"][3])
+
+
+def test_the_cascade_starts_at_the_trained_network(made: dict[str, list[Record]]) -> None:
+    table = figures.cascade(made["04-sanity"])
+    stages = [
+        "trained", "+ dense", "+ BN 3", "+ conv 3", "+ BN 2", "+ conv 2", "+ BN 1", "+ conv 1", "another seed"
+    ]  # fmt: skip
+    assert table.stage_name.unique().tolist() == stages
+    assert set(table[table.stage_name == "trained"].rank_correlation) == {1.0}
+    axes = figures.strip(made["04-sanity"][0]).axes
+    assert [ax.get_title() for ax in axes[:10]] == ["picture", *stages]
+    assert len(axes) == 4 * 10
+
+
+def test_the_likeness_figure_has_six_kinds_of_comparison(made: dict[str, list[Record]]) -> None:
+    table = figures.likeness(made["04-templates"])
+    assert table.groupby("target").compared.nunique().to_dict() == {"class mean": 5, "image": 6}
+    assert len(table) == 11  # one network
+
+
+def test_the_prior_figure_shows_the_mean_slope(made: dict[str, list[Record]]) -> None:
+    ax = figures.prior([plt.figure().subplots()], made["04-prior"])[0]
+    lines = {line.get_label(): line for line in ax.lines}
+    slope = {
+        name: np.diff(lines[name].get_ydata()) / np.diff(lines[name].get_xdata()) for name in ("mean slope", "slope 1")
+    }
+    of_bias = as_table(made["04-prior"], "slopes").query("place == 'bias'").set_index("prior").slope
+    assert slope["mean slope"] == pytest.approx(of_bias.skewed - of_bias.balanced)
+    assert slope["slope 1"] == pytest.approx(1.0)
+
+
+def test_histograms_and_classical_filters_draw_every_group(made: dict[str, list[Record]]) -> None:
+    titles = [ax.get_title("left") for ax in figures.histograms(made["04-templates"]).axes]
+    assert [title.partition(":")[0] for title in titles] == ["before", "after"]
+    assert len(figures.classical(made["04-pictures"], (0, 7)).axes) == 10
+
+
+def test_tables_have_a_row_for_each_group_or_filter(made: dict[str, list[Record]]) -> None:
     for table in (tables.deciding, tables.common_part):
         assert table(made["04-templates"]).count("\n") == 2
     assert tables.classical(made["04-pictures"], made["04-templates"]).count("\n") == 4

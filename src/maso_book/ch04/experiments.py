@@ -5,14 +5,15 @@ Four experiments on trained networks.  A group of networks differs in the seed a
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
+from maso_book.ch04.networks import Network
 from maso_book.ch04.pictures import Pictures, run_pictures
 from maso_book.ch04.prior import Prior, run_prior
 from maso_book.ch04.sanity import Sanity, run_sanity
 from maso_book.ch04.templates import Templates, run_templates
 from maso_book.experiment import Experiment
+from maso_book.trained import Recipe
 
 # Grids ----------------------------------------------------------------------------------------------------------------
 
@@ -36,17 +37,17 @@ def _templates(profile: str) -> list[Templates]:
     if profile == "quick":
         return [Templates(s, **QUICK) for s in range(2)] + [Templates(0, bn=False, **QUICK)]
     if profile == "full":
-        found = [Templates(s, d, keep=EPOCHS, **FULL) for d in IMAGES for s in SEEDS]
-        found += [switched(d, s, bn, bias, FULL) for d in IMAGES for bn, bias in SWITCHES for s in SEEDS]
-        found += [Templates(s, "cifar10", grey=True, **FULL) for s in SEEDS]
-        return found + [Templates(s, "cifar10", network="large_cnn", lr=1e-3, **FULL) for s in SEEDS]
-    found = []
+        configs = [Templates(s, d, keep=EPOCHS, **FULL) for d in IMAGES for s in SEEDS]
+        configs += [switched(d, s, bn, bias, FULL) for d in IMAGES for bn, bias in SWITCHES for s in SEEDS]
+        configs += [Templates(s, "cifar10", grey=True, **FULL) for s in SEEDS]
+        return configs + [Templates(s, "cifar10", network="large_cnn", lr=1e-3, **FULL) for s in SEEDS]
+    configs = []
     for d in IMAGES[:2]:
-        found += [Templates(s, d, keep=(0, 1, 2), **MNISTS) for s in SEEDS]
-        found += [switched(d, s, bn, bias, MNISTS) for bn, bias in SWITCHES for s in SEEDS]
-    found += [Templates(s, "cifar10", **STANDARD) for s in SEEDS]
-    found += [Templates(s, "cifar10", grey=grey, **SMALL) for grey in (False, True) for s in SEEDS]
-    return found + [switched("cifar10", s, bn, bias, SMALL) for bn, bias in SWITCHES for s in SEEDS]
+        configs += [Templates(s, d, keep=(0, 1, 2), **MNISTS) for s in SEEDS]
+        configs += [switched(d, s, bn, bias, MNISTS) for bn, bias in SWITCHES for s in SEEDS]
+    configs += [Templates(s, "cifar10", **STANDARD) for s in SEEDS]
+    configs += [Templates(s, "cifar10", grey=grey, **SMALL) for grey in (False, True) for s in SEEDS]
+    return configs + [switched("cifar10", s, bn, bias, SMALL) for bn, bias in SWITCHES for s in SEEDS]
 
 
 def _pictures(profile: str) -> list[Pictures]:
@@ -76,10 +77,13 @@ def _prior(profile: str) -> list[Prior]:
     return fashion + [Prior(s, "cifar10", **SMALL) for s in SEEDS]
 
 
-_TABLE: list[tuple[str, Callable[[Any], Any], Callable[[str], list[Any]]]] = [
-    ("04-templates", run_templates, _templates),
-    ("04-pictures", run_pictures, _pictures),
-    ("04-sanity", run_sanity, _sanity),
-    ("04-prior", run_prior, _prior),
+def _recipes(config: Network) -> list[Recipe]:
+    return config.recipes
+
+
+EXPERIMENTS = [
+    Experiment("04-templates", run_templates, _templates, recipes=_recipes),
+    Experiment("04-pictures", run_pictures, _pictures, recipes=_recipes),
+    Experiment("04-sanity", run_sanity, _sanity, recipes=_recipes),
+    Experiment("04-prior", run_prior, _prior, recipes=_recipes),
 ]
-EXPERIMENTS = [Experiment(name, run, grid, recipes=lambda config: config.recipes) for name, run, grid in _TABLE]

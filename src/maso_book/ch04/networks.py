@@ -9,12 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from maso.errors import MasoError
-from maso_book.trained import Recipe, data
-from maso_book.training import Training, scaled
+from maso_book.datasets import CLASSES
+from maso_book.trained import Recipe, TrainedCell, data
+from maso_book.training import scaled
 
 
 @dataclass(frozen=True)
-class Network:
+class Network(TrainedCell):
     """Which network, and on how many images of each part it is looked at.
 
     Attributes:
@@ -37,21 +38,6 @@ class Network:
     images: int = 1000
 
     @property
-    def recipe(self) -> Recipe:
-        """How it is trained."""
-        training = Training(epochs=self.epochs, batch=256, lr=self.lr, schedule="one-cycle", seed=self.seed)
-        return Recipe(
-            self.dataset,
-            self.network,
-            training,
-            bn=self.bn,
-            bias=self.bias,
-            grey=self.grey,
-            samples=self.samples,
-            keep=self.keep,
-        )
-
-    @property
     def recipes(self) -> list[Recipe]:
         """All networks that its experiment looks at."""
         return [self.recipe]
@@ -66,12 +52,12 @@ class Looked:
 
 
 def looked_at(config: Network) -> dict[str, Looked]:
-    """The first test and training images, by part."""
+    """The first images of each split, "test" and "train"."""
     d, device = data(config.recipe), torch.get_default_device()
-    parts = {"test": (d.x_test, d.y_test), "train": (d.x, d.y)}
+    splits = {"test": (d.x_test, d.y_test), "train": (d.x, d.y)}
     return {
-        part: Looked(scaled(x[: config.images]).to(device), y[: config.images].to(device))
-        for part, (x, y) in parts.items()
+        split: Looked(scaled(x[: config.images]).to(device), y[: config.images].to(device))
+        for split, (x, y) in splits.items()
     }
 
 
@@ -126,8 +112,6 @@ def by_hand(model: nn.Module, x: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
 
 def skewed(recipe: Recipe, smallest: float) -> Recipe:
     """The same with class shares in a geometric row from 1 to `smallest`; seed s begins it at class 2 s."""
-    from maso_book.datasets import CLASSES
-
     classes = len(CLASSES[recipe.dataset])
     first = 2 * recipe.training.seed
     shares = tuple(smallest ** (((c - first) % classes) / (classes - 1)) for c in range(classes))

@@ -8,7 +8,6 @@ amount that is best on validation images.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,11 +16,11 @@ from torch import Tensor
 from maso import affine_map
 from maso.matched import by_truth
 from maso_book.ch04.networks import Looked, Network, class_means, looked_at
+from maso_book.experiment import Rows
 from maso_book.statistics import auc
 from maso_book.trained import Recipe, data, trained
 from maso_book.training import scaled
 
-Result = tuple[dict[str, Any], dict[str, np.ndarray]]
 SHRINK = (0.001, 0.01, 0.1, 0.5)
 
 
@@ -30,8 +29,12 @@ class Pictures(Network):
     """A network whose templates are shown."""
 
 
-def run_pictures(config: Pictures) -> Result:
+def run_pictures(config: Pictures) -> tuple[Rows, dict[str, np.ndarray]]:
     """Templates as int8, each over its largest value, inner products and biases; and how classical filters do.
+
+    Table `classical`, a row each: `filter` "mean" or "lda"; `accuracy`; `true_correlation` and `other_correlation` of
+    the filters of the true and of the other classes, less their mean over the classes, with the picture; `auc` of the
+    inner products. All on test images.
 
     Arrays: `images` uint8 and `labels` of the C images shown, `templates` (C, C, channels, height, width), `inner` and
     `bias` (C, C) with one row per image; `mean` and `lda`, the classical filters less their mean over the classes.
@@ -102,7 +105,7 @@ def _quality(W: Tensor, b: Tensor, test: Looked) -> dict[str, float]:
     own_inner, other_inner = by_truth(x @ W.T, test.y)
     return {
         "accuracy": _accuracy(W, b, test.x, test.y),
-        "own": float(own.double().mean()),
-        "others": float(others.double().mean()),
+        "true_correlation": float(own.double().mean()),
+        "other_correlation": float(others.double().mean()),
         "auc": auc(own_inner.cpu().numpy(), other_inner.flatten().cpu().numpy()),
     }

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 
 from maso.matched import IMAGE, match
 from maso_book.ch04.networks import Network, looked_at, skewed
+from maso_book.experiment import Rows
 from maso_book.trained import Recipe, data, trained
 
-Result = tuple[dict[str, Any], dict[str, np.ndarray]]
 PLACES = ("outputs", "inner", "bias", "output bias")
 
 
@@ -32,34 +32,44 @@ class Prior(Network):
         return [skewed(self.recipe, self.smallest), self.recipe]
 
 
-def run_prior(config: Prior) -> Result:
-    """Slope and correlation against the log prior of the mean over test images of each part of the output.
+def run_prior(config: Prior) -> tuple[Rows, dict[str, np.ndarray]]:
+    """How each part of the output grows with the log prior, with `prior` "skewed" or "balanced" in training.
 
-    Arrays: `log prior` (C,), and (C,) for each of `PLACES`: "bias, skewed", "bias, balanced", … .
+    Table `networks`, a row each: `prior`; `training_images`; `accuracy` on test images.
+
+    Table `slopes`, a row for each `prior` and each of `PLACES`: `place`; `slope` and `correlation`, over the classes,
+    of the part's mean over test images against the log prior of the skewed network.
+
+    Table `classes`, a row for each `prior`, `place` and class: `label` of the class; `log_prior`, that of the skewed
+    network; `mean` of the part over test images.
     """
     recipes = dict(zip(("skewed", "balanced"), config.recipes, strict=True))
     test = looked_at(config)["test"]
     counts = np.bincount(data(recipes["skewed"]).y.numpy())
     log_prior = np.log(counts / counts.sum())
-    metrics: dict[str, Any] = {"samples": {name: len(data(recipe).y) for name, recipe in recipes.items()}}
-    arrays = {"log prior": log_prior}
-    for name, recipe in recipes.items():
+
+    tables: dict[str, list[dict[str, Any]]] = {"networks": [], "slopes": [], "classes": []}
+    for prior, recipe in recipes.items():
         model = trained(recipe).model
-        found = match(model, test.x)
-        parts = {
-            "outputs": (found.inner[IMAGE] + found.bias).double().mean(0),
-            "inner": found.inner[IMAGE].double().mean(0),
-            "bias": found.bias.double().mean(0),
-            "output bias": _last(model).bias.detach(),
-        }
-        metrics[f"accuracy, {name}"] = float((model(test.x).argmax(1) == test.y).double().mean())
-        for place, tensor in parts.items():
-            values = tensor.double().cpu().numpy()
-            arrays[f"{place}, {name}"] = values
-            metrics[f"slope, {place}, {name}"] = float(np.polyfit(log_prior, values, 1)[0])
-            metrics[f"correlation, {place}, {name}"] = float(np.corrcoef(log_prior, values)[0, 1])
-    return metrics, arrays
+        accuracy = float((model(test.x).argmax(1) == test.y).double().mean())
+        images = len(data(recipe).y)
+        tables["networks"].append({"prior": prior, "training_images": images, "accuracy": accuracy})
+
+        for place, means in zip(PLACES, _parts(model, test.x), strict=True):
+            slope = float(np.polyfit(log_prior, means, 1)[0])
+            correlation = float(np.corrcoef(log_prior, means)[0, 1])
+            where = {"prior": prior, "place": place}
+            tables["slopes"].append(where | {"slope": slope, "correlation": correlation})
+            tables["classes"] += [
+                where | {"label": c, "log_prior": log_prior[c], "mean": mean} for c, mean in enumerate(means)
+            ]
+    return tables, {}
 
 
-def _last(model: nn.Module) -> nn.Linear:
-    return [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
+def _parts(model: nn.Module, x: Tensor) -> list[np.ndarray]:
+    """The mean over x of each of `PLACES`, (C,) each."""
+    templates = match(model, x)
+    inner, bias = templates.inner[IMAGE], templates.bias
+    means = [part.double().mean(0) for part in (inner + bias, inner, bias)]
+    last = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
+    return [part.double().cpu().numpy() for part in (*means, last.bias.detach())]

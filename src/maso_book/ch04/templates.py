@@ -16,10 +16,17 @@ from torch import Tensor, nn
 
 from maso.matched import IMAGE, Match, by_truth, match
 from maso_book.ch04.networks import Looked, Network, by_hand, class_means, looked_at
+from maso_book.experiment import Rows
 from maso_book.statistics import auc, dip
 from maso_book.trained import trained
 
-Result = tuple[dict[str, Any], dict[str, np.ndarray]]
+COMPARED = {  # name of the images in `Match` -> what they are (`target`) and whose (`source`)
+    IMAGE: ("image", "own"),
+    "same class": ("image", "same class"),
+    "elsewhere": ("image", "another class"),
+    "class mean": ("class mean", "own"),
+    "mean elsewhere": ("class mean", "another class"),
+}
 
 
 @dataclass(frozen=True)
@@ -27,47 +34,60 @@ class Templates(Network):
     """A network, looked at after the epochs of `keep` and after the last."""
 
 
-def run_templates(config: Templates) -> Result:
-    """Exactness, and for each kept epoch and part of the data: accuracies, correlations and separation.
+def run_templates(config: Templates) -> tuple[Rows, dict[str, np.ndarray]]:
+    """Exactness, and for each kept epoch and each split of the data: accuracies, similarities and separation.
 
-    Arrays, test images before training and after it: `true 0`, `false 0`, `true last`, `false last`, the inner products
-    with the true class and with one false class per image.
+    Table `networks`, one row: `diverged`, then the other tables are empty; `validation_accuracy`; `sum_error`,
+    `inner_error` and `bias_error`, see `exactness`.
+
+    The rows of the other tables have `epoch` and `split`, "test" or "train", of the images:
+
+    - `evaluation`: `accuracy`; `largest_bias`, the largest |b[x]_c|; `auc`, `dip` and `dip_p`, see `separation`.
+    - `deciding`: `scores`, what takes the place of the outputs; `accuracy` and `agreement`, see there.
+    - `likeness`: `templates` of the "true class" or the "other classes"; `target`, what they are compared with, an
+      "image" or a "class mean"; `source`, whose it is, the "own" of the templates, another of the "same class" or one
+      of "another class"; `measure`, the "correlation" over pixels, the "cosine", or the "relative correlation" of the
+      templates less their mean over the classes; `similarity`.
+
+    Arrays, test images before training and after it: `true_before`, `false_before`, `true_after`, `false_after`, the
+    inner products with the true class and with one false class per image.
     """
     net, means = trained(config.recipe), class_means(config)
-    if net.history.diverged:
-        return {"diverged": True}, {}
-    parts = looked_at(config)
-    rows: list[dict[str, Any]] = []
+    tables: dict[str, list[dict[str, Any]]] = {"networks": [], "evaluation": [], "deciding": [], "likeness": []}
+    errors: dict[str, float | None] = dict.fromkeys(("sum_error", "inner_error", "bias_error"))
     arrays: dict[str, np.ndarray] = {}
+    if net.history.diverged:
+        tables["networks"].append({"diverged": True, "validation_accuracy": None} | errors)
+        return tables, arrays
+
+    splits = looked_at(config)
     for epoch, model in net.epochs.items():
-        for part, images in parts.items():
-            found = match(model, images.x, _others(images, means))
-            true, false = true_and_false(found.inner[IMAGE], images.y)
-            if part == "test" and epoch in (0, config.epochs):
-                name = "last" if epoch == config.epochs else "0"
-                arrays |= {f"true {name}": true, f"false {name}": false}
-            rows.append(
-                {"epoch": epoch, "part": part}
-                | deciding(found, images.y)
-                | likeness(found, images.y)
-                | separation(found.inner[IMAGE], images.y)
-            )
-    relative = match(without_common_part(net.model, len(means)), parts["test"].x)
-    own, others = by_truth(relative.correlation[IMAGE], parts["test"].y)
-    metrics = {
-        "diverged": False,
-        "validation accuracy": float(net.history.validation_accuracy[-1]),
-        "rows": rows,
-        "without the common part": {"own": _mean(own), "others": _mean(others)},
-    } | exactness(net.model, parts["test"].x)
-    return metrics, {name: values.astype(np.float32) for name, values in arrays.items()}
+        for split, images in splits.items():
+            found = match(model, images.x, _compared(images, means))
+            when = {"epoch": epoch, "split": split}
+            tables["evaluation"].append(when | evaluation(found, images.y))
+            tables["deciding"] += [when | row for row in deciding(found, images.y)]
+            tables["likeness"] += [when | row for row in likeness(found, images.y)]
+
+            if split == "test" and epoch in (0, config.epochs):
+                name = "after" if epoch == config.epochs else "before"
+                true, false = true_and_false(found.inner[IMAGE], images.y)
+                arrays |= {f"true_{name}": true.astype(np.float32), f"false_{name}": false.astype(np.float32)}
+
+    test = splits["test"]
+    relative = match(without_common_part(net.model, len(means)), test.x).correlation[IMAGE]
+    when = {"epoch": config.epochs, "split": "test"}
+    tables["likeness"] += [when | row for row in _similarities(relative, test.y, IMAGE, "relative correlation")]
+    accuracy = float(net.history.validation_accuracy[-1])
+    tables["networks"].append({"diverged": False, "validation_accuracy": accuracy} | exactness(net.model, test.x))
+    return tables, arrays
 
 
 def _mean(values: Tensor) -> float:
     return float(values.double().mean())
 
 
-def _others(images: Looked, means: Tensor) -> dict[str, Tensor]:
+def _compared(images: Looked, means: Tensor) -> dict[str, Tensor]:
     """What the templates at each image are compared with, besides the image."""
     elsewhere = partner(images.y, same=False)
     return {
@@ -82,42 +102,55 @@ def _others(images: Looked, means: Tensor) -> dict[str, Tensor]:
 def partner(y: Tensor, *, same: bool) -> Tensor:
     """For each sample the next one, round and round, of the same class or of another; itself where there is none."""
     labels = y.cpu().numpy()
-    here = np.arange(len(labels))
-    found = here.copy()
+    own = np.arange(len(labels))
+    partners = own.copy()
     for step in range(1, len(labels)):
-        there = (here + step) % len(labels)
-        new = (found == here) & ((labels[there] == labels) == same)
-        found[new] = there[new]
-        if (found != here).all():
+        candidates = (own + step) % len(labels)
+        new = (partners == own) & ((labels[candidates] == labels) == same)
+        partners[new] = candidates[new]
+        if (partners != own).all():
             break
-    return torch.from_numpy(found).to(y.device)
+    return torch.from_numpy(partners).to(y.device)
 
 
-def deciding(found: Match, y: Tensor) -> dict[str, float]:
-    """Accuracy of the whole output, of inner products and of biases alone; how often they agree with the whole.
+def evaluation(found: Match, y: Tensor) -> dict[str, float]:
+    """Accuracy, largest bias, and how inner products separate true and false classes."""
+    outputs = found.inner[IMAGE] + found.bias
+    return {
+        "accuracy": _mean(outputs.argmax(1) == y),
+        "largest_bias": float(found.bias.abs().max()),
+    } | separation(found.inner[IMAGE], y)
 
-    "centred": the inner products with x less the mean image, and the bias that goes with them.
+
+def deciding(found: Match, y: Tensor) -> list[dict[str, Any]]:
+    """`accuracy` of inner products and of biases alone; `agreement`, how often they choose the class of the outputs.
+
+    "centred" `scores`: the inner products with x less the mean image, and the bias that goes with them.
     """
     inner, bias = found.inner[IMAGE], found.bias
     shift = found.inner["mean image"]
-    whole = (inner + bias).argmax(1)
+    outputs = (inner + bias).argmax(1)
     alone = {"inner": inner, "bias": bias, "centred inner": inner - shift, "centred bias": bias + shift}
-    row = {"accuracy": _mean(whole == y), "largest bias": float(bias.abs().max())}
-    for name, values in alone.items():
-        choice = values.argmax(1)
-        row |= {f"accuracy, {name}": _mean(choice == y), f"agreement, {name}": _mean(choice == whole)}
-    return row
+    choices = {scores: values.argmax(1) for scores, values in alone.items()}
+    return [
+        {"scores": scores, "accuracy": _mean(choice == y), "agreement": _mean(choice == outputs)}
+        for scores, choice in choices.items()
+    ]
 
 
-def likeness(found: Match, y: Tensor) -> dict[str, float]:
-    """Correlation of the templates of the true class ("own") and of the others with each kind of image."""
-    row: dict[str, float] = {}
-    for name, values in found.correlation.items():
-        if name != "mean image":
-            own, others = by_truth(values, y)
-            row |= {f"own, {name}": _mean(own), f"others, {name}": _mean(others)}
-    own, others = by_truth(found.cosine[IMAGE], y)
-    return row | {"own, cosine": _mean(own), "others, cosine": _mean(others)}
+def likeness(found: Match, y: Tensor) -> list[dict[str, Any]]:
+    """Correlation of the templates with each kind of image, and their cosine with the image itself."""
+    correlations = [row for name in COMPARED for row in _similarities(found.correlation[name], y, name, "correlation")]
+    return correlations + _similarities(found.cosine[IMAGE], y, IMAGE, "cosine")
+
+
+def _similarities(values: Tensor, y: Tensor, name: str, measure: str) -> list[dict[str, Any]]:
+    """The rows of one measure, values (N, C), with one kind of image."""
+    target, source = COMPARED[name]
+    return [
+        {"templates": templates, "target": target, "source": source, "measure": measure, "similarity": _mean(of)}
+        for templates, of in zip(("true class", "other classes"), by_truth(values, y), strict=True)
+    ]
 
 
 def true_and_false(inner: Tensor, y: Tensor) -> tuple[np.ndarray, np.ndarray]:
@@ -131,7 +164,7 @@ def separation(inner: Tensor, y: Tensor) -> dict[str, float]:
     """Area under the ROC curve of true against all false classes, and the dip of `true_and_false` together."""
     own, others = by_truth(inner.double(), y)
     height, p = dip(np.concatenate(true_and_false(inner, y)))
-    return {"auc": auc(own.cpu().numpy(), others.flatten().cpu().numpy()), "dip": height, "dip p": p}
+    return {"auc": auc(own.cpu().numpy(), others.flatten().cpu().numpy()), "dip": height, "dip_p": p}
 
 
 def without_common_part(model: nn.Module, classes: int) -> nn.Module:
@@ -143,11 +176,11 @@ def without_common_part(model: nn.Module, classes: int) -> nn.Module:
     return nn.Sequential(model, last).eval()
 
 
-def exactness(model: nn.Module, x: Tensor) -> dict[str, float]:
+def exactness(model: nn.Module, x: Tensor) -> dict[str, float | None]:
     """Largest errors in double precision, relative to the image's largest output.
 
-    "sum": ⟨A[x]_c, x⟩ + b[x]_c against the output, A from `maso.affine_map`, b by hand; "inner" and "bias": the two
-    parts against those by hand.
+    `sum_error`: ⟨A[x]_c, x⟩ + b[x]_c against the output, A from `maso.affine_map`, b by hand; `inner_error` and
+    `bias_error`: the two parts against those by hand.
     """
     model, x = copy.deepcopy(model).double(), x.double()
     found = match(model, x)
@@ -156,8 +189,8 @@ def exactness(model: nn.Module, x: Tensor) -> dict[str, float]:
         z = model(x)
     scale = z.abs().amax(1, keepdim=True)
     errors = {
-        "error, sum": found.inner[IMAGE] + bias - z,
-        "error, inner": found.inner[IMAGE] - inner,
-        "error, bias": found.bias - bias,
+        "sum_error": found.inner[IMAGE] + bias - z,
+        "inner_error": found.inner[IMAGE] - inner,
+        "bias_error": found.bias - bias,
     }
     return {name: float((error.abs() / scale).max()) for name, error in errors.items()}
