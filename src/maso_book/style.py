@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import html
 import io
+import warnings
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -71,6 +72,7 @@ STYLE: dict[Any, Any] = {
     "svg.hashsalt": "maso",  # the same figure is the same file
 }
 mpl.rcParams.update(STYLE)
+warnings.filterwarnings("ignore", "The figure layout has changed to tight")  # seaborn's grids lay themselves out
 
 PROVENANCE = '<div class="maso-provenance">'
 LARGEST_SVG = 400_000

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -22,9 +21,6 @@ from maso_book.tidy import arms, as_table, paired
 if TYPE_CHECKING:
     import pandas as pd
     import seaborn as sns
-
-# Seaborn's grids lay themselves out tightly when they are made; `legend_below` takes the book's layout again.
-warnings.filterwarnings("ignore", "The figure layout has changed to tight")
 
 TRUE, FALSE, BIAS, CONTROL = PALETTE["blue"], PALETTE["vermilion"], PALETTE["orange"], PALETTE["black"]
 PLACE_NAMES = {
