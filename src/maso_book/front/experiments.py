@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from maso_book.experiment import Experiment, Rows
+from maso_book.shared.toy import moons_and_circles
 
 
 @dataclass(frozen=True)
@@ -29,26 +30,14 @@ def network() -> nn.Sequential:
     return nn.Sequential(*layers).double()  # double: rounding must not lead training elsewhere on another machine
 
 
-def moons_and_circles(n: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Two interleaved half circles (classes 0 and 1) beside two concentric circles (2 and 3).
-
-    Args:
-        n: number of points.
-        generator: the source of chance.
-
-    Returns:
-        points (n, 2) and labels (n,).
-    """
-    labels = np.arange(n) % 4
-    angle = generator.uniform(0, np.pi, n) * np.where(labels < 2, 1, 2)
-    circle = np.stack([np.cos(angle), np.sin(angle)], 1)
-    shapes = [
-        0.75 * circle + (-1.5, -0.2),
-        -0.75 * circle + (-0.75, 0.2),
-        0.80 * circle + (1.35, 0.0),
-        0.38 * circle + (1.35, 0.0),
-    ]
-    return np.choose(labels[:, None], shapes) + generator.normal(0, 0.03, (n, 2)), labels
+def side_by_side(points: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The toy data (n, 2) as the picture has them: the moons in its left half, the circles in its right half."""
+    placed = np.empty_like(points)
+    for classes, centre in (((0, 1), -1.25), ((2, 3), 1.25)):
+        pair = np.isin(labels, classes)
+        low, high = points[pair].min(0), points[pair].max(0)
+        placed[pair] = (points[pair] - (low + high) / 2) / (high - low) * (2.0, 1.7) + (centre, 0.0)
+    return placed
 
 
 def run(config: Toy) -> tuple[Rows, dict[str, np.ndarray]]:
@@ -57,7 +46,7 @@ def run(config: Toy) -> tuple[Rows, dict[str, np.ndarray]]:
     Table `networks`: `accuracy`, the share of training points that it gets right.
     """
     points, labels = moons_and_circles(config.samples, np.random.default_rng(config.seed))
-    x, y = torch.tensor(points), torch.tensor(labels)
+    x, y = torch.tensor(side_by_side(points, labels)), torch.tensor(labels)
     torch.manual_seed(config.seed)
     model = network()
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
