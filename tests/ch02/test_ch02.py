@@ -214,11 +214,11 @@ def test_random_summary_counts_networks_and_takes_the_largest_errors():
 
 
 def toy_record(
-    seed: int, biases: str, *, defect: float = 0.0, touching: float = 0.01, near: float = 3.0, **deeper: float
+    seed: int, biases: str, *, defect=0.0, touching=0.01, near=3.0, accuracy=0.97, **deeper: float
 ) -> Record:
     """A network that begins with all cells at the origin and equal densities; `deeper` changes the row of layer 2."""
     start = {"epoch": 0, "accuracy": 0.25, "touching_share": 1.0, "density_near": 1 + 0.01 * seed}
-    end = {"epoch": 9, "accuracy": 0.97, "touching_share": touching, "density_near": near * (1 + 0.01 * (seed % 3))}
+    end = {"epoch": 9, "accuracy": accuracy, "touching_share": touching, "density_near": near * (1 + 0.01 * (seed % 3))}
     straight = {"codes": 5, "parts": 5, "not_convex": 0, "largest_defect": 0.0}
     convexity = [
         {"cells_of": "layer 1", **straight},
@@ -252,6 +252,21 @@ def test_verdicts_on_the_toy_net_follow_their_criteria():
     assert {outcomes({"02-toy": bad})[claim] for claim in ("02.1", "02.2", "02.4")} == {"does not hold"}
     one = outcomes({"02-toy": [*zero[1:], toy_record(0, "zero", touching=0.06)]})
     assert (one["02.1"], one["02.2"]) == ("holds", "does not hold")
+
+
+def test_bends_are_judged_on_living_networks_of_new_seeds():
+    def outcome(*others: Record) -> str:
+        return outcomes({"02-toy": [*toy_records("zero", toy.NEW_SEEDS[len(others) :]), *others]})["02.5"]
+
+    flat = {"not_convex": 0, "largest_defect": 0.0}
+    assert outcome() == "holds"
+    assert outcome(toy_record(100, "zero", **flat)) == "does not hold"
+    assert outcome(toy_record(100, "zero", accuracy=0.25, **flat)) == "holds"  # dead
+    assert outcome(*(toy_record(seed, "zero", accuracy=0.25) for seed in range(100, 106))) == "not tested"
+    assert outcome(toy_record(100, "zero", largest_defect=0.04)) == "does not hold"
+    assert outcome(*toy_records("zero", toy.NEW_SEEDS, largest_defect=0.04)) == "too small to matter"
+    assert outcomes({"02-toy": toy_records("zero", range(20))})["02.5"] == "not tested"
+    assert outcomes({"02-toy": toy_records("zero", toy.NEW_SEEDS)})["02.1"] == "not tested"
 
 
 def test_density_ratios_are_geometric_means_over_seeds():

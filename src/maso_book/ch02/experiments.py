@@ -12,7 +12,7 @@ from maso_book.ch02.counts import Counts, run_counts
 from maso_book.ch02.random import Random, run_random
 from maso_book.ch02.slices import Slices, run_slices
 from maso_book.experiment import Experiment, on_cpu, same_grid
-from maso_book.shared.toy import Film, Toy, run_film, run_toy
+from maso_book.shared.toy import NEW_SEEDS, Film, Toy, run_film, run_toy
 
 # Grids ---------------------------------------------------------------------------------------------------------------
 
@@ -23,7 +23,11 @@ EXPERIMENTS = [
         run_toy,
         same_grid(
             [Toy(seed, biases, samples=2000, epochs=(0, 1, 10)) for seed in range(2) for biases in ("zero", "uniform")],
-            [Toy(seed, "zero") for seed in range(20)] + [Toy(seed, "uniform") for seed in range(10)],
+            [
+                *(Toy(seed, "zero") for seed in range(20)),
+                *(Toy(seed, "uniform") for seed in range(10)),
+                *(Toy(seed, "zero") for seed in NEW_SEEDS),
+            ],
         ),
     ),
     Experiment("02-film", run_film, same_grid([Film(0, samples=2000, epochs=(0, 1, 5, 20))], [Film(0)])),

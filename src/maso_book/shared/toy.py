@@ -93,6 +93,10 @@ def window() -> Plane:
     return Plane.square(*WINDOW)
 
 
+NEW_SEEDS = range(100, 120)
+"""Seeds of the networks that claim 02.5 is judged on, trained after its criterion was fixed."""
+
+
 @dataclass(frozen=True)
 class Toy:
     """One toy network: initial biases, points, and the epochs after which its cells are measured (the last one ends).
