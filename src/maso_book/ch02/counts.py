@@ -7,21 +7,22 @@ that of the toy net divided by the depth.
 
 from __future__ import annotations
 
-import math
-import statistics
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from maso.partition import partition
-from maso_book.records import Record
+from maso_book.experiment import Rows
 from maso_book.shared.toy import LEARNING_RATE, network, split, window
 from maso_book.statistics import Interval, interval
+from maso_book.tidy import arms
 from maso_book.training import Training, accuracy, fit
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -35,46 +36,49 @@ class Counts:
     epochs: tuple[int, ...] = (0, 20)
 
 
-def run_counts(config: Counts) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Train every network on the toy data and count the regions of the window."""
-    x, y, x_test, y_test = split(config.samples, config.seed)
-    rows = []
+def run_counts(config: Counts) -> tuple[Rows, dict[str, np.ndarray]]:
+    """Train every network on the toy data and count the regions of the window.
+
+    Returns:
+        Tables `regions` with rows of `depth`, `units` (in all layers), `epoch` and `regions`, and `networks` with rows
+        of `depth`, `units` and test `accuracy` after training. No arrays.
+    """
+    data = split(config.samples, config.seed)
+    regions: list[dict[str, Any]] = []
+    networks: list[dict[str, Any]] = []
     for depth in config.depths:
-        for neurons in config.neurons:
-            torch.manual_seed(config.seed)
-            model = network((neurons // depth,) * depth)
-            found: list[int] = []
-
-            def count(epoch: int, model: nn.Module, found: list[int] = found) -> None:
-                if epoch in config.epochs:
-                    found.append(len(partition(model, window())))
-
-            fit(model, x, y, Training(config.epochs[-1], 200, LEARNING_RATE / depth, seed=config.seed), on_epoch=count)
-            right = accuracy(model, x_test, y_test)
-            rows.append({"depth": depth, "neurons": neurons, "accuracy": right, "regions": found})
-    return {"counts": rows}, {}
+        for units in config.neurons:
+            size = {"depth": depth, "units": units}
+            count, right = _trained(config, data, **size)
+            regions += [{**size, "epoch": epoch, "regions": number} for epoch, number in count.items()]
+            networks.append({**size, "accuracy": right})
+    return {"regions": regions, "networks": networks}, {}
 
 
-def slopes(records: Sequence[Record], epoch: int) -> dict[int, Interval]:
-    """Slope of log regions against log neurons for every depth: one least-squares slope per seed.
+def _trained(config: Counts, data: tuple[Tensor, ...], *, depth: int, units: int) -> tuple[dict[int, int], float]:
+    """Regions of one network by epoch, and its test accuracy in the end."""
+    x, y, x_test, y_test = data
+    regions: dict[int, int] = {}
+
+    def count(epoch: int, model: nn.Module) -> None:
+        if epoch in config.epochs:
+            regions[epoch] = len(partition(model, window()))
+
+    torch.manual_seed(config.seed)
+    model = network((units // depth,) * depth)
+    fit(model, x, y, Training(config.epochs[-1], 200, LEARNING_RATE / depth, seed=config.seed), on_epoch=count)
+    return regions, accuracy(model, x_test, y_test)
+
+
+def slopes(regions: pd.DataFrame) -> dict[tuple[int, int], Interval]:
+    """(epoch, depth) → slope of log regions against log units, one least-squares slope per seed.
 
     Args:
-        records: of the experiment "02-counts".
-        epoch: which of the counted epochs, by its place (0 first, −1 last).
+        regions: rows of the table `regions` of "02-counts".
     """
-    series: dict[int, list[float]] = {}
-    for record in records:
-        for depth in record.config["depths"]:
-            rows = [row for row in record.metrics["counts"] if row["depth"] == depth]
-            points = [(math.log(row["neurons"]), math.log(row["regions"][epoch])) for row in rows]
-            series.setdefault(depth, []).append(statistics.linear_regression(*zip(*points, strict=True)).slope)
-    return {depth: interval(values) for depth, values in series.items()}
-
-
-def mean_counts(records: Sequence[Record], epoch: int) -> dict[tuple[int, int], Interval]:
-    """(depth, neurons) → mean and interval over seeds of log regions at a counted epoch."""
-    series: dict[tuple[int, int], list[float]] = {}
-    for record in records:
-        for row in record.metrics["counts"]:
-            series.setdefault((row["depth"], row["neurons"]), []).append(math.log(row["regions"][epoch]))
-    return {key: interval(values) for key, values in series.items()}
+    return {
+        arm: interval(
+            [float(np.polyfit(np.log(one.units), np.log(one.regions), 1)[0]) for _, one in arms(rows, "seed")]
+        )
+        for arm, rows in arms(regions, "epoch", "depth")
+    }

@@ -12,7 +12,7 @@ from maso_book.ch02.counts import Counts, run_counts
 from maso_book.ch02.random import Random, run_random
 from maso_book.ch02.slices import Slices, run_slices
 from maso_book.experiment import Experiment, on_cpu, same_grid
-from maso_book.shared.toy import Film, Toy, run_film, run_toy
+from maso_book.shared.toy import NEW_SEEDS, Film, Toy, run_film, run_toy
 
 # Grids ---------------------------------------------------------------------------------------------------------------
 
@@ -22,16 +22,20 @@ EXPERIMENTS = [
         "02-toy",
         run_toy,
         same_grid(
-            [Toy(seed, biases, 2000, (0, 1, 10)) for seed in range(2) for biases in ("zero", "uniform")],
-            [Toy(seed, "zero") for seed in range(20)] + [Toy(seed, "uniform") for seed in range(10)],
+            [Toy(seed, biases, samples=2000, epochs=(0, 1, 10)) for seed in range(2) for biases in ("zero", "uniform")],
+            [
+                *(Toy(seed, "zero") for seed in range(20)),
+                *(Toy(seed, "uniform") for seed in range(10)),
+                *(Toy(seed, "zero") for seed in NEW_SEEDS),
+            ],
         ),
     ),
-    Experiment("02-film", run_film, same_grid([Film(0, 2000, (0, 1, 5, 20))], [Film(0)])),
+    Experiment("02-film", run_film, same_grid([Film(0, samples=2000, epochs=(0, 1, 5, 20))], [Film(0)])),
     Experiment(
         "02-counts",
         run_counts,
         same_grid(
-            [Counts(seed, (12, 24, 48), (1, 2, 3), 1000, (0, 5)) for seed in range(2)],
+            [Counts(seed, neurons=(12, 24, 48), depths=(1, 2, 3), samples=1000, epochs=(0, 5)) for seed in range(2)],
             [Counts(seed) for seed in range(10)],
         ),
     ),
@@ -39,17 +43,17 @@ EXPERIMENTS = [
         "02-slices",
         run_slices,
         same_grid(
-            [Slices(0, "small conv net", None, "digits", 3, 50)],
+            [Slices(0, "small conv net", half=None, dataset="digits", epochs=3, batch=50)],
             [
-                Slices(0, "small conv net", None, epochs=3),
-                Slices(0, "smallCNN", 0.002, samples=20_000),
-                Slices(0, "ResNet", 0.001, samples=10_000),
+                Slices(0, "small conv net", half=None, epochs=3),
+                Slices(0, "smallCNN", half=0.002, samples=20_000),
+                Slices(0, "ResNet", half=0.001, samples=10_000),
             ],
         ),
     ),
     Experiment(
         "02-random-networks",
         on_cpu(run_random),
-        same_grid([Random(0, 12)], [Random(seed) for seed in range(40)]),
+        same_grid([Random(0, networks=12)], [Random(seed) for seed in range(40)]),
     ),
 ]

@@ -7,8 +7,6 @@ them, and so is every network on which the two differ in float64.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -22,8 +20,9 @@ from maso.errors import MasoError
 from maso.graph import Forward, Node, entries
 from maso.operators import Selection
 from maso.partition import Partition, Plane, partition
+from maso_book.experiment import Rows
 from maso_book.shared import clipping
-from maso_book.shared.comparison import Comparison, compare
+from maso_book.shared.comparison import ERRORS, Comparison, compare
 from maso_book.shared.random_networks import degenerate, generic
 
 FIRST = 1_000_000
@@ -41,45 +40,54 @@ class Random:
     networks: int = 250
 
 
-def run_random(config: Random) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Partition every network of the block twice, by `maso.partition` and by clipping, and compare all regions."""
-    networks, regions, wrong = Counter[str](), Counter[str](), Counter[str]()
+def run_random(config: Random) -> tuple[Rows, dict[str, np.ndarray]]:
+    """Partition every network of the block twice, by `maso.partition` and by clipping, and compare all regions.
+
+    Returns:
+        Tables: `kinds` with rows of `kind` (of `KINDS`), `compared` (networks), `regions` and `mismatches` (networks);
+        `blocks`, one row: `rational_networks` compared in rationals, `undecided_regions` whose code float64 does not
+        decide at the centre, and the largest errors of `maso_book.shared.comparison`; `alarms`, a row for each network
+        that the engine refused: `weights`, `network_seed`, `message`; `differences`, a row for each difference found:
+        `weights`, `network_seed`, `difference`. No arrays.
+    """
+    kinds = {kind: {"compared": 0, "regions": 0, "mismatches": 0} for kind in KINDS}
+    block: dict[str, Any] = {"rational_networks": 0, "undecided_regions": 0, **dict.fromkeys(ERRORS, 0.0)}
     alarms: list[dict[str, Any]] = []
-    mismatches: list[dict[str, Any]] = []
-    worst = dict.fromkeys(("area", "sum of areas", "map", "network"), 0.0)
-    rational = unsure = 0
+    differences: list[dict[str, Any]] = []
     for i in range(config.networks):
         (weights, make), seed = MAKERS[i % 2], FIRST + config.seed * config.networks + i
+        which = {"weights": weights, "network_seed": seed}
         model, plane = make(seed)
         try:
             p = partition(model, plane)
         except MasoError as error:
-            alarms.append({"weights": weights, "seed": seed, "message": str(error)})
+            alarms.append({**which, "message": str(error)})
             continue
-        exact = make is degenerate and len(p) <= RATIONAL
-        found = _against_clipping(p, model, seed, Fraction if exact else float)
-        if found.wrong and not exact:  # which of the two did rounding lead astray?
-            exact, found = True, _against_clipping(p, model, seed, Fraction)
-        kinds = [f"{weights} weights", *kinds_of(model, p)]
-        networks.update(kinds)
-        regions.update(dict.fromkeys(kinds, len(p)))
-        if found.wrong:
-            wrong.update(kinds)
-            mismatches.append({"weights": weights, "seed": seed, "what": found.wrong})
-        worst = {name: max(value, found.errors.get(name, 0.0)) for name, value in worst.items()}
-        rational += exact
-        unsure += found.unsure
-    return {
-        "kinds": {
-            kind: {"networks": networks[kind], "regions": regions[kind], "mismatches": wrong[kind]}
-            for kind in sorted(networks, key=KINDS.index)
-        },
-        "alarms": alarms,
-        "mismatches": mismatches,
-        "worst": worst,
-        "rational": rational,
-        "regions at rounding": unsure,
-    }, {}
+
+        comparison, rational = _compared(p, model, seed, rational=make is degenerate and len(p) <= RATIONAL)
+        differences += [{**which, "difference": line} for line in comparison.wrong]
+        block["rational_networks"] += rational
+        block["undecided_regions"] += comparison.unsure
+        for name, error in comparison.errors.items():
+            block[name] = max(block[name], error)
+
+        for kind in (f"{weights} weights", *kinds_of(model, p)):
+            kinds[kind]["compared"] += 1
+            kinds[kind]["regions"] += len(p)
+            kinds[kind]["mismatches"] += bool(comparison.wrong)
+    occurring = [{"kind": kind, **row} for kind, row in kinds.items() if row["compared"]]
+    return {"kinds": occurring, "blocks": [block], "alarms": alarms, "differences": differences}, {}
+
+
+def _compared(p: Partition, model: nn.Module, seed: int, *, rational: bool) -> tuple[Comparison, bool]:
+    """The comparison, and whether it was made in rationals: where asked, and where it fails in float64.
+
+    A difference in float64 does not say which of the two rounding led astray.
+    """
+    comparison = _against_clipping(p, model, seed, Fraction if rational else float)
+    if comparison.wrong and not rational:
+        return _against_clipping(p, model, seed, Fraction), True
+    return comparison, rational
 
 
 def _against_clipping(p: Partition, model: nn.Module, seed: int, number: type) -> Comparison:
@@ -172,12 +180,3 @@ class _Ties(Forward):
         equal = (z[:, index.clamp(min=0)] == out.reshape(len(z), -1, 1)) & (index >= 0)
         self.found |= bool((equal.sum(2) > 1).any())
         return out
-
-
-def totals(metrics: Iterable[dict[str, Any]]) -> dict[str, dict[str, int]]:
-    """Networks, regions and mismatches of every kind that occurs, over several blocks."""
-    found = {kind: Counter[str]() for kind in KINDS}
-    for block in metrics:
-        for kind, row in block["kinds"].items():
-            found[kind].update(row)
-    return {kind: dict(row) for kind, row in found.items() if row}

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from maso.errors import MasoError
 from maso.partition import Partition, Plane, estimate_regions, partition
 from maso_book import datasets
+from maso_book.experiment import Rows
 from maso_book.networks import small_cnn, small_resnet
 from maso_book.shared.geometry import confirmed, met_by_grid
 from maso_book.training import Training, accuracy, fit
@@ -27,6 +28,8 @@ TESTED = 2000
 """Test images, the first ones, that measure the accuracy."""
 CHECKED = 1000
 """Cells of a window whose centres are sent through the network, to compare codes."""
+WHOLE, WINDOWS = "whole", ("around an image", "on the boundary")
+"""Names of the windows: of a network that is cut on the whole plane, and of one that is not."""
 Name = Literal["small conv net", "smallCNN", "ResNet"]
 
 
@@ -95,8 +98,14 @@ def plane_through(images: np.ndarray) -> Plane:
     return Plane.through(*datasets.to_tensor(images, dtype=torch.float64))
 
 
-def run_slices(config: Slices) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Train, choose three images and the windows, and cut; arrays: weights, images and windows.
+def run_slices(config: Slices) -> tuple[Rows, dict[str, np.ndarray]]:
+    """Train, choose three images and the windows, and cut.
+
+    Returns:
+        Tables: `networks`, one row: test `accuracy`, `units` (ReLU), and `plane_regions` with its 95 % interval
+        `plane_low`, `plane_high`, the estimate for the whole plane; `images` with rows of `place` (1 to 3),
+        `test_index` and `class_name`; `windows` and `grids` with rows of `_cut`. Arrays: `weights` (P,) and `images`
+        (3, height, width, channels).
 
     Raises:
         MasoError: the trained network gives fewer than three different answers.
@@ -104,31 +113,44 @@ def run_slices(config: Slices) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     data = datasets.load(config.dataset)
     x, x_test = (torch.from_numpy(np.ascontiguousarray(a.transpose(0, 3, 1, 2))) for a in (data.x_train, data.x_test))
     y, y_test = torch.from_numpy(data.y_train).long(), torch.from_numpy(data.y_test).long()
-    x, y = x[: config.samples], y[: config.samples]
-    torch.manual_seed(config.seed)
-    trained = network(config.network)
-    fit(trained, x, y, Training(config.epochs, config.batch, 3e-3, schedule="one-cycle", seed=config.seed))
-    weights = halves(trained)
+    weights = _trained_weights(config, x[: config.samples], y[: config.samples])
     model = restored(config.network, weights)
+
     chosen = _three_answers(model, x_test[:500])
     images = data.x_test[chosen]
     plane = plane_through(images)
-    windows = [plane] if config.half is None else _windows(model, plane, images, config.half)
-    rows = [
-        _cut(model, window, name) for window, name in zip(windows, ("around an image", "on the boundary"), strict=False)
-    ]
     if config.half is None:
-        rows[0]["window"] = "whole"
-    guess = estimate_regions(model, plane)
-    metrics = {
+        windows = {WHOLE: plane}
+    else:
+        windows = dict(zip(WINDOWS, _windows(model, plane, images, config.half), strict=True))
+    cut = [_cut(model, window, name) for name, window in windows.items()]
+
+    estimate = estimate_regions(model, plane)
+    network_row = {
         "accuracy": accuracy(model, x_test[:TESTED].double() / 255, y_test[:TESTED]),
         "units": units(model),
-        "images": [{"index": int(i), "class": data.classes[int(y_test[i])]} for i in chosen],
-        "windows": rows,
-        "whole plane": {"regions": guess.regions, "low": guess.low, "high": guess.high},
+        "plane_regions": estimate.regions,
+        "plane_low": estimate.low,
+        "plane_high": estimate.high,
     }
-    bounds = np.array([window.bounds for window in windows])
-    return metrics, {"weights": weights, "images": images, "bounds": bounds}
+    tables: dict[str, list[dict[str, Any]]] = {
+        "networks": [network_row],
+        "images": [
+            {"place": place, "test_index": index, "class_name": data.classes[int(y_test[index])]}
+            for place, index in enumerate(chosen, 1)
+        ],
+        "windows": [row for row, _ in cut],
+        "grids": [row for _, grids in cut for row in grids],
+    }
+    return tables, {"weights": weights, "images": images}
+
+
+def _trained_weights(config: Slices, x: Tensor, y: Tensor) -> np.ndarray:
+    """The weights after training, in half precision."""
+    torch.manual_seed(config.seed)
+    model = network(config.network)
+    fit(model, x, y, Training(config.epochs, config.batch, 3e-3, schedule="one-cycle", seed=config.seed))
+    return halves(model)
 
 
 def _three_answers(model: nn.Module, x: Tensor) -> list[int]:
@@ -155,19 +177,28 @@ def _windows(model: nn.Module, plane: Plane, images: np.ndarray, half: float) ->
     return [plane.window(s - half, s + half, t - half, t + half) for s, t in (c.tolist() for c in centres)]
 
 
-def _cut(model: nn.Module, window: Plane, name: str) -> dict[str, Any]:
+def _cut(model: nn.Module, window: Plane, name: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Cut a window and look at its cells.
+
+    Returns:
+        A row: `window` (its name), its bounds `s_min`, `s_max`, `t_min`, `t_max`, `regions`, `confirmed_share` of a
+        sample of cells whose code the network confirms, `cpu_seconds` and `classes`, how many answers occur. And a row
+        for each grid: `window`, `points_per_side`, and `regions_met`, how many cells hold a point of it.
+    """
     began = time.process_time()
     p = partition(model, window)
     seconds = time.process_time() - began
+
     sample = np.random.default_rng(0).permutation(len(p))[:CHECKED]
-    return {
+    row = {
         "window": name,
+        **dict(zip(("s_min", "s_max", "t_min", "t_max"), window.bounds, strict=True)),
         "regions": len(p),
-        "confirmed": confirmed(p, sample),
+        "confirmed_share": confirmed(p, sample),
         "cpu_seconds": seconds,
         "classes": len(np.unique(answers(p))),
-        "grid": [{"side": side, "met": met_by_grid(p, side)} for side in GRIDS],
     }
+    return row, [{"window": name, "points_per_side": n, "regions_met": met_by_grid(p, n)} for n in GRIDS]
 
 
 def answers(p: Partition) -> np.ndarray:

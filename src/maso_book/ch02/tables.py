@@ -2,26 +2,48 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from maso_book.ch02.random import totals
-from maso_book.ch02.verdicts import arm, ratios
+from maso_book.ch02.counts import slopes
+from maso_book.ch02.random import KINDS
+from maso_book.ch02.slices import WHOLE
+from maso_book.ch02.verdicts import arm, density_ratios, geometric
 from maso_book.records import Record
-from maso_book.statistics import interval
+from maso_book.tidy import arms, as_table
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
-def convexity_table(toy: Sequence[Record]) -> str:
-    """Cells, parts, cells that are not convex and the largest defect by kind of cell, over all networks (Markdown)."""
-    nets = arm(toy, "zero")
+def convexity_table(cells: pd.DataFrame) -> str:
+    """Cells, parts, cells that are not convex and the largest defect by kind of cell, over all networks (Markdown).
+
+    Args:
+        cells: rows of the table `convexity` of "02-toy".
+    """
     lines = [
         "| cells of | codes | connected parts | not convex | largest convexity defect |",
         "|---|--:|--:|--:|--:|",
     ]
-    for name in ("layer 1", "layer 2", "joint"):
-        rows = [row for net in nets for row in net.metrics["convexity"] if row["cells of"] == name]
-        sets, parts, bent = (sum(row[key] for row in rows) for key in ("sets", "parts", "not convex"))
-        lines.append(f"| {name} | {sets:,} | {parts:,} | {bent:,} | {max(row['largest defect'] for row in rows):.2g} |")
+    for name, rows in arms(cells, "cells_of"):
+        codes, parts, bent = rows[["codes", "parts", "not_convex"]].sum()
+        lines.append(f"| {name} | {codes:,} | {parts:,} | {bent:,} | {rows.largest_defect.max():.2g} |")
+    return "\n".join(lines)
+
+
+def slope_table(regions: pd.DataFrame) -> str:
+    """The slopes of log regions against log neurons with their intervals, by depth and epoch, as a Markdown table.
+
+    Args:
+        regions: rows of the table `regions` of "02-counts".
+    """
+    slope = slopes(regions)
+    epochs = sorted({epoch for epoch, _ in slope})
+    lines = [f"| depth | {' | '.join(f'slope after {epoch} epochs' for epoch in epochs)} |"]
+    lines.append("|---" * (1 + len(epochs)) + "|")
+    for depth in sorted({depth for _, depth in slope}):
+        lines.append(f"| {depth} | {' | '.join(f'{slope[epoch, depth]:.2f}' for epoch in epochs)} |")
     return "\n".join(lines)
 
 
@@ -31,16 +53,14 @@ def slice_table(records: Sequence[Record]) -> str:
         "| network | units | test accuracy | window | side | cells | CPU time | whole plane |",
         "|---|--:|--:|---|--:|--:|--:|--:|",
     ]
-    for record in records:
-        m, bounds = record.metrics, record.arrays["bounds"]
-        for row, window_bounds in zip(m["windows"], bounds, strict=True):
-            low, high = (_rounded(m["whole plane"][key]) for key in ("low", "high"))
-            about = f"{row['regions']:,}" if row["window"] == "whole" else f"{low} to {high}"
-            lines.append(
-                f"| {record.config['network']} | {m['units']:,} | {m['accuracy']:.1%} | {row['window']} | "
-                f"{window_bounds[1] - window_bounds[0]:.2g} | {row['regions']:,} | {row['cpu_seconds']:.1f} s | "
-                f"{about} |"
-            )
+    networks = as_table(records, "networks").set_index("record")
+    for row in as_table(records, "windows").itertuples():
+        net = networks.loc[row.record]
+        estimate = f"{_rounded(net.plane_low)} to {_rounded(net.plane_high)}"
+        lines.append(
+            f"| {row.network} | {net.units:,} | {net.accuracy:.1%} | {row.window} | {row.s_max - row.s_min:.2g} | "
+            f"{row.regions:,} | {row.cpu_seconds:.1f} s | {f'{row.regions:,}' if row.window == WHOLE else estimate} |"
+        )
     return "\n".join(lines)
 
 
@@ -53,42 +73,48 @@ def _rounded(count: float) -> str:
     return f"{rounded:,.0f}"
 
 
+def estimate_text(record: Record) -> str:
+    """The estimate of a whole plane's regions beside their true number, in words."""
+    (net,), (window,) = record.tables["networks"], record.tables["windows"]
+    return (
+        "Where only windows are cut, the last column is an estimate from 16 small tiles (`maso.estimate_regions`, 95 % "
+        "interval). For the small net, where the truth is known, the same estimate gave "
+        f"{net['plane_low']:,.0f} to {net['plane_high']:,.0f} against {window['regions']:,} cells."
+    )
+
+
 def near_ratio(toy: Sequence[Record]) -> str:
     """The ratio of densities in both arms, before and after training, in words."""
     parts = []
     for biases in ("uniform", "zero"):
-        before, after = (interval(ratios(arm(toy, biases), place)) for place in (0, -1))
-        parts.append(
-            f"{biases} initial biases: "
-            + " → ".join(
-                f"{math.exp(i.mean):.2f} [{math.exp(i.low):.2f}, {math.exp(i.high):.2f}]" for i in (before, after)
-            )
-        )
+        ratios = density_ratios(arm(toy, biases))
+        before, after = geometric(ratios["before"]), geometric(ratios["after"])
+        parts.append(f"{biases} initial biases: {before:.2f} → {after:.2f}")
     return "Density near the data over density elsewhere, before → after training: " + "; ".join(parts) + "."
 
 
 def random_table(records: Sequence[Record]) -> str:
     """Random networks, their regions and those that differ from the reference, by kind of network."""
-    found = totals(record.metrics for record in records)
+    total = as_table(records, "kinds").groupby("kind")[["compared", "regions", "mismatches"]].sum()
     lines = ["| networks with … | networks | regions | mismatches |", "|---|--:|--:|--:|"]
-    lines += [
-        f"| {kind} | {row['networks']:,} | {row['regions']:,} | {row['mismatches']:,} |" for kind, row in found.items()
-    ]
+    for kind, row in total.reindex([kind for kind in KINDS if kind in total.index]).iterrows():
+        lines.append(f"| {kind} | {row.compared:,} | {row.regions:,} | {row.mismatches:,} |")
     return "\n".join(lines)
 
 
 def random_summary(records: Sequence[Record]) -> str:
     """How many random networks agreed with the reference, and the largest errors, in words."""
-    metrics = [record.metrics for record in records]
-    wrong, alarms = (sum(len(m[key]) for m in metrics) for key in ("mismatches", "alarms"))
-    compared = sum(record.config["networks"] for record in records) - alarms
-    worst = {name: max(m["worst"][name] for m in metrics) for name in metrics[0]["worst"]}
+    alarms, differences = (as_table(records, name) for name in ("alarms", "differences"))
+    wrong = 0 if differences.empty else differences.network_seed.nunique()
+    compared = sum(record.config["networks"] for record in records) - len(alarms)
+    blocks = as_table(records, "blocks")
+    worst = blocks.max(numeric_only=True)
     return (
-        f"{compared:,} networks compared, {sum(m['rational'] for m in metrics):,} of them with the exact cells in "
-        f"rationals: **{wrong} mismatches**. {alarms} more were refused by the engine's own certificates. Largest "
-        f"errors: {worst['area']:.1g} of the window's area for a region, {worst['sum of areas']:.1g} for their sum, "
-        f"{worst['map']:.1g} between the affine maps and the reference's, and {worst['network']:.1g} between the "
+        f"{compared:,} networks compared, {blocks.rational_networks.sum():,} of them with the exact cells in "
+        f"rationals: **{wrong} mismatches**. {len(alarms)} more were refused by the engine's own certificates. Largest "
+        f"errors: {worst.area_error:.1g} of the window's area for a region, {worst.area_sum_error:.1g} for their sum, "
+        f"{worst.map_error:.1g} between the affine maps and the reference's, and {worst.output_error:.1g} between the "
         "affine maps and the network at a random point of every region (both relative to the largest output). Regions "
         "whose centre is so near a change of code that float64 does not decide it, and whose code was not compared: "
-        f"{sum(m['regions at rounding'] for m in metrics):,}."
+        f"{blocks.undecided_regions.sum():,}."
     )

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from maso.partition import Partition, Plane, partition
+from maso_book.experiment import Rows
 from maso_book.shared.geometry import Zones, confirmed, defects, distance
 from maso_book.training import Training, accuracy, fit
 
@@ -26,6 +27,8 @@ TOUCH = 1e-9
 LEARNING_RATE = 0.01
 FIRST, SECOND = "1", "3"
 """Paths of the two ReLU layers."""
+LAYERS = {"layer 1": (FIRST,), "layer 2": (SECOND,), "joint": (FIRST, SECOND)}
+"""The partitions that are looked at: of each ReLU layer alone, pulled back to the input, and of both."""
 
 
 def moons_and_circles(n: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -90,6 +93,10 @@ def window() -> Plane:
     return Plane.square(*WINDOW)
 
 
+NEW_SEEDS = range(100, 120)
+"""Seeds of the networks that claim 02.5 is judged on, trained after its criterion was fixed."""
+
+
 @dataclass(frozen=True)
 class Toy:
     """One toy network: initial biases, points, and the epochs after which its cells are measured (the last one ends).
@@ -103,49 +110,43 @@ class Toy:
     epochs: tuple[int, ...] = (0, 1, 2, 5, 10, 20, 40, 80, 120)
 
 
-def run_toy(config: Toy) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Train the net and measure its cells; arrays: its parameters at the first and the last epoch."""
+def run_toy(config: Toy) -> tuple[Rows, dict[str, np.ndarray]]:
+    """Train the net and measure its cells.
+
+    Returns:
+        Tables `epochs` (rows of `measured`), `convexity` (rows of `convexity`, of the trained net) and `windows`, one
+        row: `confirmed_share` of the trained net's cells whose code the network confirms, and the areas `near_area`
+        and `elsewhere_area` of the two zones that densities are counted in. Arrays: `parameters` (2, P) at the first
+        and the last epoch.
+    """
     x, y, x_test, y_test = split(config.samples, config.seed)
     zones = Zones(x.numpy(), RADIUS)
-    model = _initial(config.seed, config.biases)
     rows: list[dict[str, Any]] = []
     parameters: list[np.ndarray] = []
-    last: list[Partition] = []
+    cells: list[Partition] = []
 
     def measure(epoch: int, model: nn.Module) -> None:
-        if epoch not in config.epochs:
-            return
-        p = partition(model, window())
-        near, rest = zones.densities(p.centres)
-        apart = distance(p)
-        rows.append(
-            {
-                "epoch": epoch,
-                "accuracy": accuracy(model, x_test, y_test),
-                "regions": len(p),
-                "linear regions": int(p.linear_regions.max()) + 1,
-                "touching": float((apart <= TOUCH).mean()),
-                "offset": float(np.median(_offsets(model))),
-                "density near": near,
-                "density elsewhere": rest,
-            }
-        )
-        parameters.append(flat(model))
-        last[:] = [p]
+        if epoch in config.epochs:
+            cells[:] = [partition(model, window())]
+            right = accuracy(model, x_test, y_test)
+            rows.append({"epoch": epoch, "accuracy": right, **measured(model, cells[0], zones)})
+            parameters.append(flat(model))
 
+    model = initial(config.seed, config.biases)
     fit(model, x, y, Training(config.epochs[-1], 1000, LEARNING_RATE, seed=config.seed), on_epoch=measure)
-    (p,) = last
-    metrics = {
-        "epochs": rows,
-        "convexity": convexity(p),
-        "confirmed": confirmed(p, np.arange(len(p))),
-        "near area": zones.near_area,
-        "rest area": zones.rest_area,
+
+    (p,) = cells
+    once = {
+        "confirmed_share": confirmed(p, np.arange(len(p))),
+        "near_area": zones.near_area,
+        "elsewhere_area": zones.rest_area,
     }
-    return metrics, {"parameters": np.stack([parameters[0], parameters[-1]])}
+    tables = {"epochs": rows, "convexity": convexity(p), "windows": [once]}
+    return tables, {"parameters": np.stack([parameters[0], parameters[-1]])}
 
 
-def _initial(seed: int, biases: str) -> nn.Sequential:
+def initial(seed: int, biases: str) -> nn.Sequential:
+    """The toy network before training, with "zero" or "uniform" biases."""
     torch.manual_seed(seed)
     model = network()
     if biases == "zero":
@@ -153,25 +154,46 @@ def _initial(seed: int, biases: str) -> nn.Sequential:
     return model
 
 
-def _offsets(model: nn.Module) -> np.ndarray:
-    """Distance of the line of every unit of the first layer from the origin, |b| / ‖w‖: (45,)."""
+def measured(model: nn.Module, p: Partition, zones: Zones) -> dict[str, Any]:
+    """What is measured at an epoch.
+
+    Returns:
+        `regions`; `linear_regions`, neighbours with the same affine map counted as one; `touching_share` of the cells
+        that touch the origin; `offset`, the median distance |b| / ‖w‖ of the first layer's lines from the origin;
+        `density_near` and `density_elsewhere`, cells per unit area in the two zones.
+    """
+    near, elsewhere = zones.densities(p.centres)
     weight, bias = list(model.parameters())[:2]
-    return (bias.abs() / weight.norm(dim=1)).detach().cpu().numpy()
+    offsets = (bias.abs() / weight.norm(dim=1)).detach().cpu().numpy()  # (45,)
+    return {
+        "regions": len(p),
+        "linear_regions": int(p.linear_regions.max()) + 1,
+        "touching_share": float((distance(p) <= TOUCH).mean()),
+        "offset": float(np.median(offsets)),
+        "density_near": near,
+        "density_elsewhere": elsewhere,
+    }
 
 
 def convexity(p: Partition) -> list[dict[str, Any]]:
-    """Sets, connected parts, sets that are not convex, and the largest defect, of each ReLU layer and of both."""
+    """The shape of the cells of layer 1, of layer 2 pulled back, and of both jointly: one row each.
+
+    Returns:
+        Rows of `cells_of` ("layer 1", "layer 2", "joint"), `codes`, `parts` (connected), `not_convex`, how many codes
+        have a set that is not convex, and `largest_defect`, the largest share of a convex hull that its set leaves
+        empty.
+    """
     rows = []
-    for name, layers in {"layer 1": [FIRST], "layer 2": [SECOND], "joint": [FIRST, SECOND]}.items():
-        pulled = p.pullback(*layers)
+    for cells_of, paths in LAYERS.items():
+        pulled = p.pullback(*paths)
         defect = defects(p, pulled.label)
         rows.append(
             {
-                "cells of": name,
-                "sets": pulled.sets,
+                "cells_of": cells_of,
+                "codes": pulled.sets,
                 "parts": pulled.components,
-                "not convex": int((defect > 0).sum()),
-                "largest defect": float(defect.max()),
+                "not_convex": int((defect > 0).sum()),
+                "largest_defect": float(defect.max()),
             }
         )
     return rows
@@ -186,17 +208,21 @@ class Film:
     epochs: tuple[int, ...] = (*range(11), *range(12, 21, 2), *range(24, 41, 4), *range(48, 121, 8))
 
 
-def run_film(config: Film) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Train the net; arrays: its parameters after each of the epochs, (epochs, P)."""
+def run_film(config: Film) -> tuple[Rows, dict[str, np.ndarray]]:
+    """Train the net and keep it.
+
+    Returns:
+        The table `epochs` with rows of `epoch` and test `accuracy`. Arrays: `parameters` (epochs, P).
+    """
     x, y, x_test, y_test = split(config.samples, config.seed)
-    model = _initial(config.seed, "zero")
-    kept: list[np.ndarray] = []
-    right: list[float] = []
+    rows: list[dict[str, Any]] = []
+    parameters: list[np.ndarray] = []
 
     def keep(epoch: int, model: nn.Module) -> None:
         if epoch in config.epochs:
-            kept.append(flat(model))
-            right.append(accuracy(model, x_test, y_test))
+            rows.append({"epoch": epoch, "accuracy": accuracy(model, x_test, y_test)})
+            parameters.append(flat(model))
 
+    model = initial(config.seed, "zero")
     fit(model, x, y, Training(config.epochs[-1], 1000, LEARNING_RATE, seed=config.seed), on_epoch=keep)
-    return {"accuracy": right}, {"parameters": np.stack(kept)}
+    return {"epochs": rows}, {"parameters": np.stack(parameters)}

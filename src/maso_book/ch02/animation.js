@@ -1,0 +1,37 @@
+// Plays the frames of `animation.py`. `root` holds the canvas, the button, the slider and the line of text.
+// A frame is {epoch, cells, accuracy, data}: data is base64 of uint16, see `animation.frame`.
+function playFilm(root, frames) {
+  const [canvas, button, slider, text] = ["canvas", "button", "input", "p"].map(name => root.querySelector(name));
+  const pen = canvas.getContext("2d"), scale = canvas.width / 65535;
+  let timer = null;
+  function draw(number) {
+    const frame = frames[number];
+    const bytes = Uint8Array.from(atob(frame.data), c => c.charCodeAt(0));
+    const value = new Uint16Array(bytes.buffer), cells = value[0];
+    let at = 1 + 4 * cells;
+    pen.clearRect(0, 0, canvas.width, canvas.height);
+    pen.strokeStyle = "#fff";
+    pen.lineWidth = 0.8;
+    for (let i = 0; i < cells; i++) {
+      const [corners, red, green, blue] = value.subarray(1 + 4 * i, 5 + 4 * i);
+      pen.beginPath();
+      for (let k = 0; k < corners; k++, at += 2) pen.lineTo(value[at] * scale, value[at + 1] * scale);
+      pen.closePath();
+      pen.fillStyle = `rgb(${red},${green},${blue})`;
+      pen.fill();
+      pen.stroke();
+    }
+    text.textContent = `epoch ${frame.epoch}: ${frame.cells} cells, test accuracy ${frame.accuracy}`;
+    slider.value = number;
+  }
+  function stop() { clearInterval(timer); timer = null; button.textContent = "Play"; }
+  button.onclick = () => {
+    if (timer) return stop();
+    let number = Number(slider.value) === frames.length - 1 ? 0 : Number(slider.value);
+    button.textContent = "Pause";
+    draw(number);
+    timer = setInterval(() => { if (number === frames.length - 1) stop(); else draw(++number); }, 250);
+  };
+  slider.oninput = () => { stop(); draw(Number(slider.value)); };
+  draw(0);
+}
