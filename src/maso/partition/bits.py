@@ -13,6 +13,8 @@ import numpy as np
 
 Array = np.ndarray[Any, Any]
 
+GAMMA = 1e-13  # |z| ≤ GAMMA × the scale of its rounding errors counts as zero
+
 
 def mix(numbers: Any) -> Array:
     """A random-looking 64-bit number for every integer (splitmix64)."""
@@ -116,3 +118,8 @@ def runs(keys: Array) -> tuple[Array, Array]:
     """Where each new key begins in sorted keys, and how often it is there."""
     first = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]])[: len(keys)])
     return first, np.diff(first, append=len(keys))
+
+
+def span(values: Array) -> tuple[Array, Array]:
+    """Smallest and largest value of every column: (V, n) → (n,), (n,)."""
+    return values.min(0), values.max(0)

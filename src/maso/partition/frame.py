@@ -29,7 +29,7 @@ from torch import Tensor
 
 from maso.graph import Graph, Node, Operator, Reading
 from maso.operators import Gate, Selection
-from maso.partition.bits import Array, gate_tokens, winner_tokens
+from maso.partition.bits import GAMMA, Array, gate_tokens, span, winner_tokens
 from maso.partition.complex import Complex, Faces
 from maso.partition.convolution import apply
 from maso.partition.cut import begin_cut
@@ -37,7 +37,7 @@ from maso.partition.forward import narrow
 from maso.partition.plane import Plane
 from maso.partition.split import Split
 from maso.partition.threads import in_parallel, later, over_blocks, threads_for
-from maso.partition.tournament import GAMMA, Tournament, span
+from maso.partition.tournament import Tournament
 
 _ROWS = 1024
 _COLUMNS = 1 << 12
@@ -227,6 +227,11 @@ class FrameReading(Reading[Node]):
         for split in splits:
             for b in self.blocks:
                 b.values = split.extend(b.values)
+
+    def keep(self, vertices: Array) -> None:
+        """Leave the coefficients of all but these vertices."""
+        for b in self.blocks:
+            b.values = b.values.take(vertices, 0)
 
     def alive(self) -> dict[Node, list[Tensor]]:
         """The tensors still needed, samples first."""

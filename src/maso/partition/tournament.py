@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 
-from maso.partition.bits import Array, mix, sum_tokens, unpack, winner_tokens
-from maso.partition.complex import Degenerate
+from maso.partition.bits import GAMMA, Array, mix, span, sum_tokens, unpack, winner_tokens
+from maso.partition.complex import Complex, Degenerate
 from maso.partition.cut import cut
+from maso.partition.split import Split
 
-if TYPE_CHECKING:
-    from maso.partition.frame import FrameReading
 
-GAMMA = 1e-13  # |z| ≤ GAMMA × the scale of its rounding errors counts as zero
+class Frame(Protocol):
+    """The rest of the state at the vertices, which goes along when a tournament cuts the complex or merges regions."""
+
+    cells: Complex
+    most: int
+
+    def follow(self, splits: list[Split]) -> None:
+        """Extend it to the vertices of new cuts."""
+
+    def keep(self, vertices: Array) -> None:
+        """Leave all but these vertices."""
+
+    def report(self, more: int) -> None:
+        """Say how much is held, with `more` numbers besides its own."""
 
 
 class Tournament:
@@ -22,14 +34,14 @@ class Tournament:
     values: (V, entries + games) of the entries, then of the games that cut; same[i]: entry whose value game i has.
     """
 
-    def __init__(self, reading: FrameReading, values: Array, scale: Array, kink: int) -> None:
-        self.reading, self.values, self.scale, self.kink = reading, values, scale, kink
+    def __init__(self, frame: Frame, values: Array, scale: Array, kink: int) -> None:
+        self.frame, self.values, self.scale, self.kink = frame, values, scale, kink
         self.same = np.arange(values.shape[1])
         self.played: list[tuple[Array, Array, Array, Array, Array]] = []  # earlier, later, token, tolerance, result
 
     def play(self, ids: Array) -> Array:
         """Final entry or game of every window, given its entries in order (−1: none)."""
-        reading = self.reading
+        frame = self.frame
         while len(ids) and (ids >= 0).sum(1).max() > 1:
             width = int((ids >= 0).sum(1).max())
             ids = np.take_along_axis(ids, np.argsort(ids < 0, axis=1, kind="stable"), 1)[:, :width]
@@ -49,8 +61,8 @@ class Tournament:
             a, b = games[open_games].T
             token = mix(mix((self.kink << 8) + 254) + result[open_games])
             z = z.take(open_games, 1)
-            splits = cut(reading.cells, z, token, tolerance[open_games], reading.most)
-            reading.follow(splits)
+            splits = cut(frame.cells, z, token, tolerance[open_games], frame.most)
+            frame.follow(splits)
             for split in splits:
                 self.values = split.extend(self.values)
             touching = low[open_games] >= -tolerance[open_games]  # the value is the later one's, the key is not
@@ -58,7 +70,7 @@ class Tournament:
             self.played.append((a, b, token, tolerance[open_games], result[open_games]))
             largest = np.maximum(self.values.take(a, 1), self.values.take(b, 1))
             self.values = np.concatenate([self.values, largest], 1)
-            reading.report(self.values.size)
+            frame.report(self.values.size)
             self.scale = np.append(self.scale, np.maximum(self.scale[a], self.scale[b]))
             first[both] = result[which]
             ids = first
@@ -66,7 +78,7 @@ class Tournament:
 
     def merge(self, columns: Array, windows: Array, finals: Array) -> None:
         """Regions take the tokens of their winners in place of those of the games; regions of equal key become one."""
-        reading, cells = self.reading, self.reading.cells
+        frame, cells = self.frame, self.frame.cells
         a, b, token, tolerance, _ = (np.concatenate(v) for v in zip(*self.played, strict=True))
         z = self.values.take(b, 1) - self.values.take(a, 1)
         later, earlier = cells.any_bits(z > tolerance, z < -tolerance)
@@ -89,10 +101,4 @@ class Tournament:
         kept = cells.rekey(key)
         if len(kept) < before:
             self.values = self.values.take(kept, 0)
-            for block in reading.blocks:
-                block.values = block.values.take(kept, 0)
-
-
-def span(values: Array) -> tuple[Array, Array]:
-    """Smallest and largest value of every column."""
-    return values.min(0), values.max(0)
+            frame.keep(kept)
