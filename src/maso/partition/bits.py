@@ -60,12 +60,14 @@ def set_bits(words: Array) -> tuple[Array, Array]:
 
 def entry(values: Array, row: Array, column: Array) -> Array:
     """Single entries of a matrix: values[row, column]."""
-    return values.reshape(-1).take(row * values.shape[1] + column)
+    entries: Array = values.reshape(-1).take(row * values.shape[1] + column)
+    return entries
 
 
 def bit(words: Array, row: Array, column: Array) -> Array:
     """Single bits as int8."""
-    return ((entry(words.view(np.uint8), row, column >> 3) >> (column & 7).astype(np.uint8)) & 1).astype(np.int8)
+    octets = entry(words.view(np.uint8), row, column >> 3)
+    return ((octets >> (column & 7).astype(np.uint8)) & 1).astype(np.int8)
 
 
 _BITS_OF_BYTE = ((np.arange(256)[:, None] >> np.arange(8)) & 1).astype(np.int64)
@@ -74,7 +76,8 @@ _BITS_OF_BYTE = ((np.arange(256)[:, None] >> np.arange(8)) & 1).astype(np.int64)
 def sum_tokens(words: Array, tokens: Array) -> Array:
     """Sum of the tokens of the set bits of every row, by tables of 256 entries: (rows,) int64."""
     if len(words) < 128:  # no table pays
-        return (unpack(words, len(tokens)) * tokens).sum(1)
+        sums: Array = (unpack(words, len(tokens)) * tokens).sum(1)
+        return sums
     padded = np.zeros((len(tokens) + 7) // 8 * 8, np.int64)
     padded[: len(tokens)] = tokens
     tables = padded.reshape(-1, 8) @ _BITS_OF_BYTE.T
