@@ -69,7 +69,6 @@ def test_inside_a_chapter_what_measures_and_judges_imports_no_figure() -> None:
     assert [(m, used) for m, used in measures if room(used) in ("experiments", "verdicts")] == []
 
 
-@pytest.mark.xfail(strict=True, reason="maso.partition: frame and tournament")
 def test_no_circle() -> None:
     modules = {m: {used for module, used in IMPORTS if module == m and used != m} for m, _ in IMPORTS}
     packages = {"maso", "maso_book", "maso.partition", "maso_book.training"}  # their `__init__` offers what is inside

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import itertools
 import math
+import time
 from fractions import Fraction
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +18,8 @@ from torch import Tensor, nn
 
 import maso
 from maso import MasoError
-from maso.partition import Partition, Plane, estimate_regions, partition, threads, tiles
+from maso.partition import Partition, Plane, edges, estimate_regions, frame, partition, run, threads, tiles
+from maso.partition import complex as cells
 from maso.partition.network import read_network
 from maso_book.shared import clipping as reference
 from maso_book.shared.comparison import compare
@@ -324,9 +330,48 @@ def test_huge_windows_are_right_or_refused(exponent: int) -> None:
     assert len(p) == len(cells)
 
 
-def test_wrong_values_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    from maso.partition import frame
+@pytest.mark.parametrize("seed", [3, 21, 1008])
+def test_a_slow_clock_decides_nothing(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many centres forwarded, tiles cut and vertices looked at closely, however long they take."""
+    model, plane = degenerate(seed) if seed > 1000 else generic(seed)
+    windows = []
 
+    def counted(original: Any, *args: Any, **kwargs: Any) -> Any:
+        windows.append(args[2].bounds)
+        return original(*args, **kwargs)
+
+    for module in (run, tiles):
+        monkeypatch.setattr(module, "run_window", partial(counted, module.run_window))
+    monkeypatch.setattr(tiles, "FREE", 0)  # so that the costs decide on tiles
+    first = partition(model, plane)
+    windows_of_first, windows[:] = list(windows), []
+
+    hours = itertools.count(0.0, 3600.0)
+    for name in ("perf_counter", "monotonic", "time", "process_time"):
+        monkeypatch.setattr(time, name, lambda: next(hours))
+    second = partition(model, plane)
+    assert windows == windows_of_first
+    assert (second.certified, second.tiles) == (first.certified, first.tiles)
+    assert np.array_equal(second.keys, first.keys)
+
+
+def test_only_the_estimate_reads_a_clock() -> None:
+    """It reports seconds; what a partition does is decided by counts."""
+    folder = Path(run.__file__).parent
+    imported = {
+        path.stem: {name for node in ast.walk(ast.parse(path.read_text())) for name in _modules(node)}
+        for path in folder.glob("*.py")
+    }
+    assert {stem for stem, names in imported.items() if {"time", "timeit", "datetime"} & names} == {"estimate"}
+
+
+def _modules(node: ast.AST) -> list[str]:
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    return [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+
+
+def test_wrong_values_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     original = frame.FrameReading.affine
 
     def affine(self: frame.FrameReading, operator: object) -> object:
@@ -523,8 +568,10 @@ def test_threads_change_nothing(seed: int, monkeypatch: pytest.MonkeyPatch) -> N
     else:
         model, plane = generic(seed) if seed < 8 else degenerate(seed)
     found = []
-    for count, pays in ((1, 1 << 18), (3, 0)):
+    for count, pays, block in ((1, 1 << 18, 1 << 20), (3, 0, 4)):
         monkeypatch.setattr(threads, "_MANY", pays)
+        for module, name in ((edges, "ROWS"), (edges, "EDGES"), (frame, "ROWS"), (cells, "REGIONS")):
+            monkeypatch.setattr(module, name, block)
         before = torch.get_num_threads()
         torch.set_num_threads(count)
         try:

@@ -1,12 +1,21 @@
-"""Parts of the partition engine: sorting by numbers that carry their place, and values along segments."""
+"""Parts of the partition engine: sorting by numbers that carry their place, values along segments, costs, and the
+stages of a cut."""
 
 from __future__ import annotations
 
 import numpy as np
+import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
+from maso.partition import chords, edges
 from maso.partition.bits import order_along, order_of, runs
+from maso.partition.complex import OUTSIDE, Complex, Degenerate
+from maso.partition.constants import MULTIPLICATION, NUMBER, PATCH, SAMPLE
+from maso.partition.cost import centres_to_check, row_costs
+from maso.partition.network import read_network
 from maso.partition.split import Points
 
 
@@ -70,3 +79,76 @@ def test_bent_values_are_those_of_a_piecewise_linear_function(seed: int, most: i
         combination.apply(rows)
     scale = 1 + np.abs(turn).sum()
     assert np.abs(rows[len(ends) : len(ends) + len(wanted)] - true[wanted]).max(initial=0.0) <= 1e-13 * scale
+
+
+# ---------------------------------------------------------------- costs
+def test_multiplications_of_a_network_are_counted() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 6 * 6, 10)).double()
+    graph, snapshot = read_network(model, torch.zeros(3, 8, 8))
+    costs = {node.op: cost for node, cost in row_costs(graph, snapshot).items()}
+    weight = 8 * 3 * 3 * 3
+    assert costs["conv2d"] == pytest.approx(288 * NUMBER + 36 * (weight * MULTIPLICATION + weight / 8 * PATCH))
+    assert costs["linear"] == pytest.approx(10 * NUMBER + 2880 * MULTIPLICATION)
+    assert costs["flatten"] == 288 * NUMBER
+
+
+def test_all_centres_are_forwarded_where_that_costs_no_more_than_the_run() -> None:
+    assert centres_to_check(regions=1000, run=1e6, point=1e3) == 1000
+    assert centres_to_check(regions=1001, run=1e6, point=1e3) == 100  # a tenth of the run
+    assert centres_to_check(regions=1001, run=1e4, point=1e3) == SAMPLE
+    assert centres_to_check(regions=10, run=1.0, point=1e3) == 10
+
+
+# ---------------------------------------------------------------- the stages of a cut
+def test_two_units_cut_a_square_as_by_hand() -> None:
+    """The example of the package's docstring, stage by stage."""
+    cells = Complex((-1, 1, -1, 1))
+    s, t = cells.x.T
+    units = edges.signs(np.stack([s - t / 2, t], 1), np.array([10, 100]), np.zeros(2), None)
+    assert units.negative is None
+
+    cuts = edges.cut_edges(cells, units)
+    assert list(zip(cuts.edge, cuts.unit, cuts.t, strict=True)) == [
+        (0, 0, 0.25),
+        (1, 1, 0.5),
+        (2, 0, 0.25),
+        (3, 1, 0.5),
+    ]
+    corners = edges.find_corners(cells, units)
+    pieces = edges.key_pieces(cells, units, cuts, corners)
+    assert pieces.left.tolist() == [1, 11, 11, 111, 111, 101, 101, 1]
+    assert (pieces.right == OUTSIDE).all()
+
+    ends = chords.find_ends(cells, units, cuts, corners)
+    lines = chords.pair_ends(units, ends)
+    assert sorted(zip(ends.vertex[lines.p], ends.vertex[lines.q], strict=True)) == [(6, 4), (7, 5)]
+    crossings = chords.cross_chords(lines, most=1)
+    assert len(crossings.one) == 1
+    assert crossings.touching.shape == (2, 0)
+    with pytest.raises(chords.TooMany):
+        chords.cross_chords(lines, most=0)
+
+    points = chords.cut_chords(lines, crossings)
+    assert points.x.tolist() == [[0.0, 0.0]]
+    assert points.t.tolist() == [0.5, 0.5]
+    token = chords.key_ends(cells, units, corners, pieces, ends)
+    keyed = chords.key_chords(lines, points, token, first=8)
+    assert sorted(zip(keyed.right.tolist(), keyed.left.tolist(), strict=True)) == [
+        (1, 11),
+        (1, 101),
+        (11, 111),
+        (101, 111),
+    ]
+
+
+def test_a_wrong_sum_along_a_chord_is_refused() -> None:
+    cells = Complex((-1, 1, -1, 1))
+    units = edges.signs(cells.x[:, :1].copy(), np.array([10]), np.zeros(1), None)
+    cuts, corners = edges.cut_edges(cells, units), edges.find_corners(cells, units)
+    ends = chords.find_ends(cells, units, cuts, corners)
+    lines = chords.pair_ends(units, ends)
+    points = chords.cut_chords(lines, chords.cross_chords(lines, most=9))
+    token = chords.key_ends(cells, units, corners, edges.key_pieces(cells, units, cuts, corners), ends)
+    chords.key_chords(lines, points, token, first=6)
+    with pytest.raises(Degenerate, match="wrong region"):
+        chords.key_chords(lines, points, token + np.arange(len(token)), first=6)

@@ -1,5 +1,6 @@
 // Plays the frames of `animation.py`. `root` holds the canvas, the button, the slider and the line of text.
 // A frame is {epoch, cells, accuracy, data}: data is base64 of uint16, see `animation.frame`.
+// oxlint-disable-next-line no-unused-vars -- the page calls it
 function playFilm(root, frames) {
   const [canvas, button, slider, text] = ["canvas", "button", "input", "p"].map(name => root.querySelector(name));
   const pen = canvas.getContext("2d"), scale = canvas.width / 65535;
