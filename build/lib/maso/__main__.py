@@ -9,7 +9,8 @@ def main() -> int:
         from maso_book.__main__ import main as command
     except ModuleNotFoundError as missing:
         advice = "This command is the book's: in its checkout, pip install -e '.[book]'."
-        sys.exit(f"maso: {missing.name} is not installed. {advice}")
+        top = str(missing.name).partition(".")[0]
+        sys.exit(f"maso: {top} is not installed. {advice}")
     return command()
 
 

@@ -59,7 +59,8 @@ class _Differentiable(Forward):
 
     def selection(self, node: Node, selection: Selection, values: list[Tensor]) -> Tensor:
         if node.op in _AUTOGRAD_AGREES:
-            return node.call(values[0], *node.args[1:], **node.kwargs)
+            image: Tensor = node.call(values[0], *node.args[1:], **node.kwargs)
+            return image
         z = entries(values)
         return selection.apply(z, selection.winner(z.detach())).reshape(-1, *node.shape)
 

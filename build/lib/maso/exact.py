@@ -98,7 +98,8 @@ def terms(model: nn.Module, input_shape: Sequence[int], *, name: str = "x") -> t
 def at(model: nn.Module, input_shape: Sequence[int], inputs: Sequence[Any]) -> list[Any]:
     """Output terms of the network at given input terms (the midpoint of two inputs, say)."""
     graph = trace(model, _example(model, tuple(input_shape)))
-    return graph.read(model, list(inputs), _Exact(_real, _pick_term, _largest_term))
+    outputs: list[Any] = graph.read(model, list(inputs), _Exact(_real, _pick_term, _largest_term))
+    return outputs
 
 
 def maso_terms(m: MASO, inputs: Sequence[Any]) -> list[Any]:
@@ -177,7 +178,8 @@ class _Exact(Reading[list[Any]]):
 
         def weight(i: int, entry: float) -> Fraction:
             if divisor is not None:
-                return 1 / divisor[i]
+                inverse: Fraction = 1 / divisor[i]
+                return inverse
             return Fraction(1, round(1 / entry)) if operator.node.op in AVERAGES else Fraction(entry)
 
         return [

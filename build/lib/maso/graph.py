@@ -54,8 +54,8 @@ class Node:
     name: str
     op: str
     kind: str
-    call: Callable = field(repr=False)
-    args: tuple = ()
+    call: Callable[..., Any] = field(repr=False)
+    args: tuple[Any, ...] = ()
     kwargs: dict[str, Any] = field(default_factory=dict)
     shape: tuple[int, ...] = ()
     axis: int = 0
@@ -161,7 +161,8 @@ class Operator:
 
         shifts = operators.AFFINE[node.op] if linear else ()
         args = [_each(zero if i in shifts else fill, a) for i, a in enumerate(node.args)]
-        return node.call(*args, **{k: _each(fill, v) for k, v in node.kwargs.items()})
+        image: Tensor = node.call(*args, **{k: _each(fill, v) for k, v in node.kwargs.items()})
+        return image
 
     def argument(self, i: int) -> Any:
         """The value of an argument that does not depend on the input, for one sample."""
@@ -264,7 +265,7 @@ class Graph:
         self,
         model: nn.Module,
         value: Any,
-        reading: Reading,
+        reading: Reading[Any],
         visit: Callable[[Node, dict[Node, Any]], None] | None = None,
     ) -> Any:
         """Evaluate the graph under a reading.
@@ -318,7 +319,8 @@ def _along(branch: Any, z: Tensor, source: Node, constants: dict[Node, Any]) -> 
         return z
     if isinstance(branch, Node) and branch.dynamic:
         rest = [_along(a, z, source, constants) if isinstance(a, Node) else a for a in branch.args]
-        return branch.call(*rest, **branch.kwargs)
+        moved: Tensor = branch.call(*rest, **branch.kwargs)
+        return moved
     value = constants[branch] if isinstance(branch, Node) else branch
     if isinstance(value, Tensor) and value.ndim > len(source.shape):
         value = value[0]

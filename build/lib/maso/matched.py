@@ -91,7 +91,7 @@ def match(model: nn.Module, x: Tensor, against: Mapping[str, Tensor] | None = No
 
 def _cosine(A: Tensor, v: Tensor) -> Tensor:
     """(N, C, D), (N, D) → (N, C)."""
-    norms = A.norm(dim=2) * v.norm(dim=1, keepdim=True)
+    norms: Tensor = A.norm(dim=2) * v.norm(dim=1, keepdim=True)
     return torch.einsum("ncd,nd->nc", A, v) / norms.clamp_min(torch.finfo(A.dtype).tiny)
 
 

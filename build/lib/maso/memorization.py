@@ -66,7 +66,8 @@ def _check_problem(x: Tensor, y: Tensor, classes: int, budget: Tensor) -> None:
 def _multiples(x: Tensor, y: Tensor, classes: int, true: Tensor, false: Tensor) -> Tensor:
     own = torch.nn.functional.one_hot(y, classes).bool()
     factor = torch.where(own, true[:, None], false[:, None])
-    return factor[:, :, None] * (x / x.norm(dim=1, keepdim=True))[:, None]
+    directions: Tensor = x / x.norm(dim=1, keepdim=True)
+    return factor[:, :, None] * directions[:, None]
 
 
 def smallest_loss(length: float, classes: int, budget: float) -> float:

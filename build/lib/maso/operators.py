@@ -275,7 +275,7 @@ def _rnn(
 
 
 # operators that the tracer keeps whole but that are made of rows of this table
-COMPOSITES: dict[Any, Callable] = {
+COMPOSITES: dict[Any, Callable[..., Any]] = {
     torch.ops.aten.rnn_relu_cell.default: _rnn_cell,
     torch.ops.aten.rnn_relu.input: _rnn,
 }

@@ -200,4 +200,5 @@ def bends(model: nn.Module, plane: Plane, layer: str) -> Bends:
 
 def _angle(a: Array, b: Array) -> Array:
     """Angle between vectors (M, 2), accurate for small ones."""
-    return np.abs(np.arctan2(a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0], (a * b).sum(1)))
+    angle: np.ndarray = np.abs(np.arctan2(a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0], (a * b).sum(1)))
+    return angle

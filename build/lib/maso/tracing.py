@@ -230,7 +230,7 @@ class _Builder:
                     self.refuse(source, "the index of the largest entry is used as a number: not continuous")
                 return source
             op, args, kwargs = source.op, source.args, source.kwargs
-            call: Callable = lambda *a, **k: source.call(*a, **k)[which]  # noqa: E731
+            call: Callable[..., Any] = lambda *a, **k: source.call(*a, **k)[which]  # noqa: E731
         else:
             call = _plain(fx)
         if op in _SIZED:  # len(x) is a plain number in the exported program
@@ -341,7 +341,7 @@ def _nothing() -> None:
     """Parameters and inputs are not called."""
 
 
-def _plain(fx: torch.fx.Node) -> Callable:
+def _plain(fx: torch.fx.Node) -> Callable[..., Any]:
     """The operator of a node; an in-place one becomes the plain one of the same name."""
     return getattr(torch.ops.aten, _op_name(fx)) if _in_place(fx) else fx.target  # type: ignore[return-value]
 

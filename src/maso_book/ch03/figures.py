@@ -53,7 +53,8 @@ def coded_cells(ax: Axes, m: MASO, reach: float) -> Axes:
     """
     for polygon, code in zip(_fill_cells(ax, m, reach), all_codes(m.K), strict=True):
         if len(polygon):
-            ax.text(*polygon.mean(0).tolist(), "".join(map(str, code)), ha="center", va="center")
+            x, y = polygon.mean(0)
+            ax.text(x, y, "".join(map(str, code)), ha="center", va="center")
     for k, w in enumerate(m.A[:, 1].tolist(), 1):
         ax.annotate("", w, (0, 0), arrowprops={"arrowstyle": "-|>", "color": PALETTE["blue"], "lw": 1.5})
         ax.text(w[0] * 1.25, w[1] * 1.25, f"$W_{k}$", color=PALETTE["blue"], ha="center", va="center")

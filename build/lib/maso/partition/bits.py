@@ -13,6 +13,8 @@ import numpy as np
 
 Array = np.ndarray[Any, Any]
 
+GAMMA = 1e-13  # |z| ≤ GAMMA × the scale of its rounding errors counts as zero
+
 
 def mix(numbers: Any) -> Array:
     """A random-looking 64-bit number for every integer (splitmix64)."""
@@ -58,12 +60,14 @@ def set_bits(words: Array) -> tuple[Array, Array]:
 
 def entry(values: Array, row: Array, column: Array) -> Array:
     """Single entries of a matrix: values[row, column]."""
-    return values.reshape(-1).take(row * values.shape[1] + column)
+    entries: Array = values.reshape(-1).take(row * values.shape[1] + column)
+    return entries
 
 
 def bit(words: Array, row: Array, column: Array) -> Array:
     """Single bits as int8."""
-    return ((entry(words.view(np.uint8), row, column >> 3) >> (column & 7).astype(np.uint8)) & 1).astype(np.int8)
+    octets = entry(words.view(np.uint8), row, column >> 3)
+    return ((octets >> (column & 7).astype(np.uint8)) & 1).astype(np.int8)
 
 
 _BITS_OF_BYTE = ((np.arange(256)[:, None] >> np.arange(8)) & 1).astype(np.int64)
@@ -72,7 +76,8 @@ _BITS_OF_BYTE = ((np.arange(256)[:, None] >> np.arange(8)) & 1).astype(np.int64)
 def sum_tokens(words: Array, tokens: Array) -> Array:
     """Sum of the tokens of the set bits of every row, by tables of 256 entries: (rows,) int64."""
     if len(words) < 128:  # no table pays
-        return (unpack(words, len(tokens)) * tokens).sum(1)
+        sums: Array = (unpack(words, len(tokens)) * tokens).sum(1)
+        return sums
     padded = np.zeros((len(tokens) + 7) // 8 * 8, np.int64)
     padded[: len(tokens)] = tokens
     tables = padded.reshape(-1, 8) @ _BITS_OF_BYTE.T
@@ -116,3 +121,8 @@ def runs(keys: Array) -> tuple[Array, Array]:
     """Where each new key begins in sorted keys, and how often it is there."""
     first = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]])[: len(keys)])
     return first, np.diff(first, append=len(keys))
+
+
+def span(values: Array) -> tuple[Array, Array]:
+    """Smallest and largest value of every column: (V, n) → (n,), (n,)."""
+    return values.min(0), values.max(0)

@@ -9,12 +9,12 @@ window, `snapped` vertices that a unit's line was taken to run through.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 
 from maso.partition.bits import Array, order_of, pack, runs
-from maso.partition.threads import in_parallel
+from maso.partition.constants import REGIONS
+from maso.partition.threads import over_blocks
 
 OUTSIDE = np.int64(0)
 
@@ -23,7 +23,7 @@ class Degenerate(Exception):
     """Two points of an edge or a chord cannot be told apart in float64, or a certificate failed."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Faces:
     """The regions of a complex; half-edges sorted by region.
 
@@ -136,30 +136,29 @@ class Complex:
         if len(first) != self.count():
             raise Degenerate(f"{len(first)} keys for {self.count()} faces")
 
-        corner = np.ascontiguousarray(self.x).view(np.complex128)[:, 0]
+        corner = np.ascontiguousarray(self.x).view(np.complex128)[:, 0]  # a point of the plane is one number
         tokens = np.random.default_rng(0).integers(-(2**63), 2**63, len(self.x))
+        areas, centres = np.empty(len(first)), np.empty(len(first), np.complex128)
 
-        def measured(some: slice) -> tuple[Array, Array]:
+        def measure(some: slice) -> None:
             at = slice(first[some.start], first[some.stop] if some.stop < len(first) else None)
-            own, count, s, e = first[some] - at.start, sides[some], start[at], end[at]
-            if np.cumsum(tokens.take(s) - tokens.take(e)).take(own + count - 1).any():
+            own, count = first[some] - at.start, sides[some]
+            one, other = start[at], end[at]
+            if np.cumsum(tokens.take(one) - tokens.take(other)).take(own + count - 1).any():
                 raise Degenerate("the border of a region is not closed")
-            a, b = corner.take(s), corner.take(e)
-            centre = np.add.reduceat(a, own) / count
-            middle = np.repeat(centre, count)
+            a, b = corner.take(one), corner.take(other)
+            centres[some] = np.add.reduceat(a, own) / count
+            middle = np.repeat(centres[some], count)
             a -= middle
             b -= middle
-            return np.add.reduceat((a.conj() * b).imag, own) / 2, centre
+            areas[some] = np.add.reduceat((a.conj() * b).imag, own) / 2
 
-        half = (len(first) + 1) // 2
-        halves = [slice(i, min(i + half, len(first))) for i in range(0, len(first), half)]
-        measures = in_parallel(*(partial(measured, some) for some in halves), numbers=8 * len(key))
-        areas, middle = (np.concatenate(both) for both in zip(*measures, strict=True))
+        over_blocks(measure, len(first), REGIONS)
         if (areas <= 0).any():
             raise Degenerate(f"{(areas <= 0).sum()} regions without area")
         if abs(areas.sum() / area - 1) > 1e-9:
             raise Degenerate(f"areas sum to {areas.sum()!r}, the window has {area!r}")
-        centre = middle.view(np.float64).reshape(-1, 2)
+        centre = centres.view(np.float64).reshape(-1, 2)
         return Faces(key[first], np.append(first, len(key)), start, end, edge, areas, centre)
 
 

@@ -14,15 +14,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from maso.graph import Node, Operator
+from maso.partition.constants import POSITIONS
 
-_POSITIONS = 64
 _DEFAULTS: list[Any] = [None, [1, 1], [0, 0], [1, 1], 1]  # bias, stride, padding, dilation, groups
 
 
 def apply(operator: Operator, *tensors: Any) -> Any:
     """An affine operator on tensors in the place of its operands, as `operator` itself."""
     node = operator.node
-    if node.op != "conv2d" or node.kwargs or tensors[0].is_cuda or math.prod(node.shape[1:]) > _POSITIONS:
+    if node.op != "conv2d" or node.kwargs or tensors[0].is_cuda or math.prod(node.shape[1:]) > POSITIONS:
         return operator(*tensors)
     given = [*node.args, *_DEFAULTS[len(node.args) - 2 :]]
     bias, stride, padding, dilation, groups = given[2:]

@@ -10,6 +10,7 @@ wrong the prediction, the estimate is unbiased: it is the choice of the tile alo
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,8 +22,9 @@ from maso.errors import MasoError
 from maso.graph import Graph
 from maso.partition.bits import Array
 from maso.partition.complex import Degenerate
+from maso.partition.cost import centres_to_check, point_cost
 from maso.partition.cut import TooMany
-from maso.partition.forward import Snapshot, batch, centres_to_check, forward
+from maso.partition.forward import Snapshot, batch, forward
 from maso.partition.network import read_network
 from maso.partition.plane import Plane
 from maso.partition.threads import lend_threads
@@ -200,10 +202,13 @@ class _Sampler:
                 max(t0, bounds[2] - h / 2),
                 min(t1, bounds[3] + h / 2),
             )
-        affine = tile.affine_seconds if tile else 0.0
+        affine = took * tile.cost.affine / tile.cost.total if tile else 0.0
         run = _extrapolated(affine, took - affine, max(1.0, regions / count))
-        each = self.forward_seconds / self.forwarded
-        return run + each * centres_to_check(round(regions), run, each)
+        if tile is None:
+            return run
+        cost = tile.cost.total * run / took
+        centres = centres_to_check(round(regions), cost, point_cost(self.graph, self.model))
+        return run + centres * self.forward_seconds / self.forwarded
 
 
 def _extrapolated(affine: float, rest: float, ratio: float) -> float:
@@ -214,9 +219,9 @@ def _extrapolated(affine: float, rest: float, ratio: float) -> float:
     cut into tiles beyond the point where it outweighs the affine operators.
     """
     if affine > rest * ratio:
-        at_best = affine * ratio**0.5 + rest * ratio**1.5
+        at_best = affine * math.sqrt(ratio) + rest * ratio * math.sqrt(ratio)
     else:
-        at_best = 2 * (affine * rest) ** 0.5 * ratio
+        at_best = 2 * math.sqrt(affine * rest) * ratio
     return max(rest * ratio, at_best)
 
 
@@ -226,7 +231,8 @@ def _cuts(low: float, high: float, parts: int, shift: float) -> list[float]:
 
 
 def _probabilities(predicted: Array) -> Array:
-    return (1 - _ANYWHERE) * predicted / predicted.sum() + _ANYWHERE / len(predicted)
+    shares: Array = (1 - _ANYWHERE) * predicted / predicted.sum() + _ANYWHERE / len(predicted)
+    return shares
 
 
 def _interval(values: Array) -> tuple[float, float, float]:
@@ -240,4 +246,4 @@ def _quantile(freedom: int) -> float:
     """The 0.975 quantile of Student's t, to 1 % from three degrees of freedom on (Fisher and Cornish's expansion)."""
     z = 1.959964
     terms = ((z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96, (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384)
-    return z + sum(term / freedom**i for i, term in enumerate(terms, 1))
+    return z + sum((term / float(freedom) ** i for i, term in enumerate(terms, 1)), 0.0)

@@ -14,13 +14,9 @@ from torch import Tensor, nn
 from maso.graph import Forward, Graph, Node, Operator, Reading, entries, flat
 from maso.operators import Gate, Selection
 from maso.partition.bits import Array, gate_tokens, pack, sum_tokens, winner_tokens
+from maso.partition.constants import DIRECTIONS, FORWARDED, SURE
 from maso.partition.convolution import apply
 from maso.partition.threads import threads_for
-
-_NUMBERS = 1 << 21  # activations of a batch of forwarded points
-SAMPLE = 64  # centres of regions that are forwarded at the least
-_SHARE = 0.1
-_SURE = 1e-12  # a choice closer to a tie than this, relative to the largest number so far, is rounding
 
 
 class Snapshot:
@@ -81,17 +77,9 @@ class Forwarded:
         )
 
 
-def centres_to_check(regions: int, run_seconds: float, each: float) -> int:
-    """How many regions are forwarded at their centre, which takes `each` seconds: all where that takes no longer than
-    the run, else as many as take a tenth of it, at least `SAMPLE`."""
-    if each * regions <= run_seconds:
-        return regions
-    return min(regions, max(SAMPLE, int(_SHARE * run_seconds / each)))
-
-
 def batch(graph: Graph) -> int:
     """Number of points to forward at a time."""
-    return max(16, _NUMBERS // max(math.prod(n.shape) for n in [graph.input, *graph.nodes]))
+    return max(16, FORWARDED // max(math.prod(n.shape) for n in [graph.input, *graph.nodes]))
 
 
 def forward(graph: Graph, model: Snapshot, x: Tensor, *, codes: bool = False) -> Forwarded:
@@ -135,7 +123,7 @@ class _Keys(Forward):
             with np.errstate(over="ignore"):
                 key += sum_tokens(pack(z > at), gate_tokens(self.number[node], i, z.shape[1]))
             distance = np.abs(z - at)
-            self.sure &= ((distance == 0) | (distance > _SURE * self.scale[:, None])).all(1)
+            self.sure &= ((distance == 0) | (distance > SURE * self.scale[:, None])).all(1)
         self.note(node, key)
         piece = gate.piece(value)
         if self.keep:
@@ -150,7 +138,7 @@ class _Keys(Forward):
         out = selection.apply(z, winner)
         index = selection.index.to(z.device)
         self.grow(z)
-        slack = _SURE * torch.from_numpy(self.scale).to(z)[:, None, None]
+        slack = SURE * torch.from_numpy(self.scale).to(z)[:, None, None]
         windows = torch.where(index < 0, -torch.inf, selection.sign * z[:, index.clamp(min=0)])
         distance = (selection.sign * out)[..., None] - windows
         self.sure &= ((distance == 0) | (distance > slack)).all(2).all(1).cpu().numpy()
@@ -167,7 +155,7 @@ def boundary_distance(graph: Graph, model: Snapshot, x: Tensor) -> Array:
     with torch.no_grad():
         directions = torch.eye(x[0].numel(), dtype=torch.float64).reshape(-1, *x.shape[1:])
         steps: list[list[tuple[Tensor, Tensor]]] = []
-        for chunk in directions.split(64):
+        for chunk in torch.split(directions, DIRECTIONS):
             reading = _Margins(len(x))
             stacked = torch.cat([x, *(d.expand(len(x), *d.shape) for d in chunk)]).to(model.device)
             graph.read(model, stacked, reading)  # type: ignore[arg-type]

@@ -9,18 +9,15 @@ others, so affine operators, skips and concatenations act on them unchanged, on 
 as the window (r = 2); a kink cuts the complex and adds one row and one coefficient for each unit that bends inside the
 window, and bounds from the range of every coefficient find these few.  Where the tensors alive have no more numbers
 than there are rows, the frame becomes the identity: the values at the vertices themselves.  There an affine operator
-that follows a gate is multiplied out only at the vertices from before the gate's cuts, while these are made; along a
-segment it is piecewise linear and bends by a known multiple of one row at each cut, from which the new vertices follow.
+that follows a gate is multiplied out only at the vertices from before the gate's cuts; along a segment it is piecewise
+linear and bends by a known multiple of one row at each cut, from which the new vertices follow.
 """
 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -29,64 +26,34 @@ from torch import Tensor
 
 from maso.graph import Graph, Node, Operator, Reading
 from maso.operators import Gate, Selection
-from maso.partition.bits import Array, gate_tokens, winner_tokens
+from maso.partition.bits import GAMMA, Array, span, winner_tokens
+from maso.partition.blocks import Block
 from maso.partition.complex import Complex, Faces
+from maso.partition.constants import AT_ONCE, CALL, COLUMNS, CUT, KINK, MULTIPLICATION, NEAR, NUMBER, PEAK, ROWS, SIGN
 from maso.partition.convolution import apply
-from maso.partition.cut import begin_cut
+from maso.partition.cost import Cost
+from maso.partition.cut import cut
 from maso.partition.forward import narrow
+from maso.partition.gates import Inputs, Meetings, Pieces, meetings
 from maso.partition.plane import Plane
 from maso.partition.split import Split
-from maso.partition.threads import in_parallel, later, over_blocks, threads_for
-from maso.partition.tournament import GAMMA, Tournament, span
-
-_ROWS = 1024
-_COLUMNS = 1 << 12
-_AT_ONCE = 1 << 20  # numbers of an operator with parameters
-_PEAK = 0.02
-_NEAR = 8
-_ROOM = 3.5  # vertices that a cut is expected to add, relative to those there are: room costs nothing until it is used
+from maso.partition.threads import over_blocks, threads_for
+from maso.partition.tournament import Tournament, prune
 
 
-class Block:
-    """Coefficients of some rows: values (V, k), and what their rounding errors are relative to, scale (k,).
+@dataclass(frozen=True, eq=False)
+class Pending:
+    """A gate whose cuts the coefficients do not follow: it bends all that comes next along the segments cut.
 
-    `range` is the smallest and the largest value of each: interpolation never leaves it, so it is found once. Where
-    `bend` is given, the coefficients are the outputs of a gate whose inputs are `values`.
+    Attributes:
+        split: the cuts.
+        row: (n,) the row of every unit that cuts, counted from row 1.
+        jump: (n,) by how much its slope grows at its threshold.
     """
 
-    def __init__(
-        self,
-        values: Array,
-        limits: tuple[Array, Array] | None = None,
-        scale: Array | None = None,
-        bend: _Bend | None = None,
-    ) -> None:
-        self.values, self._range, self.bend = values, limits, bend
-        self.scale = np.maximum(-self.range[0], self.range[1]) if scale is None else scale
-
-    @property
-    def range(self) -> tuple[Array, Array]:
-        """(low, high), each (k,)."""
-        if self._range is None:
-            self._range = span(self.values)
-        return self._range
-
-    def part(self, at: slice) -> Array:
-        """The coefficients at some vertices."""
-        return self.values[at] if self.bend is None else self.bend(self.values[at])
-
-
-@dataclass
-class _Pending:
-    """A gate whose cuts the frame has not followed yet: waits for them; and the row and slope jump of each unit.
-
-    `after` makes the gate's outputs at all vertices, as coefficients, from those at the vertices from before the cuts.
-    """
-
-    splits: Callable[[], list[Split]]
+    split: Split
     row: Array
     jump: Array
-    after: Callable[[list[Split]], Array]
 
 
 class FrameReading(Reading[Node]):
@@ -94,6 +61,7 @@ class FrameReading(Reading[Node]):
 
     Args:
         graph: the network.
+        row_costs: of its affine operators, see `cost`.
         plane: the window.
         device: where rows live.
         most: regions that a cut may make; beyond, it raises `TooMany`.
@@ -104,37 +72,38 @@ class FrameReading(Reading[Node]):
     def __init__(
         self,
         graph: Graph,
+        row_costs: dict[Node, float],
         plane: Plane,
         device: torch.device,
         most: int,
         watch: Callable[[FrameReading, int, int], None],
     ) -> None:
         self.cells, self.device = Complex(plane.bounds), device
-        self.most, self.watch = most, watch
+        self.most, self.watch, self.row_costs, self.cost = most, watch, row_costs, Cost()
         self.number = {node: i for i, node in enumerate(graph.kinks.values())}
         self.dying = dict(zip(graph.nodes, graph.dying, strict=True))
         self.next_size = _sizes_at_next_kink(graph)
+
         middle = self.cells.x.mean(0)
         centre = plane.points(middle)  # row 0, so that coefficients are small
         self.rows: dict[Node, Any] = {graph.input: torch.cat([centre, centre + plane.u, centre + plane.v]).to(device)}
         self.blocks = [Block(self.cells.x - middle)]
-        self.pending: _Pending | None = None
+        self.pending: Pending | None = None
         self.settled = False  # whether the frame is not much smaller than the identity would be
         self.first = True  # whether the first kink is the last one read
-        self.affine_seconds = 0.0
         self.peak = float(centre.abs().max())  # largest number of row 0 so far
 
     # ------------------------------------------------------------------ the frame
     @property
     def rank(self) -> int:
         """Number of rows after row 0."""
-        return sum(b.values.shape[1] for b in self.blocks)
+        return sum(b.width for b in self.blocks)
 
     def bounds(self, rows: Tensor) -> tuple[Array, Array, Array]:
-        """(low, high, rounding scale) of every number of a flat tensor over all vertices."""
+        """(low, high, rounding scale) of every number of a flat tensor over all vertices: (r + 1, n) → (n,) each."""
         low, high = (
             torch.from_numpy(np.concatenate(side)).to(rows)
-            for side in zip(*(b.range for b in self.blocks), strict=True)
+            for side in zip(*(b.limits for b in self.blocks), strict=True)
         )
         centre, reach = (low + high) / 2, torch.stack([(high - low) / 2, self._scales(rows)])
         middle, sizes = rows[0].clone(), rows.new_empty(2, rows.shape[1])
@@ -144,26 +113,38 @@ class FrameReading(Reading[Node]):
             middle[at] += centre @ direction
             sizes[:, at] = reach @ direction.abs_()
 
-        over_blocks(block, rows.shape[1], _COLUMNS)
-        scale = rows[0].abs() + sizes[1] + _PEAK * self.peak
+        over_blocks(block, rows.shape[1], COLUMNS)
+        scale = rows[0].abs() + sizes[1] + PEAK * self.peak
         return (middle - sizes[0]).cpu().numpy(), (middle + sizes[0]).cpu().numpy(), scale.cpu().numpy()
 
     def scale(self, rows: Tensor) -> Array:
-        """What rounding errors of a flat tensor are relative to: |row_0| + Σ max|coefficient| |row_k − row_0|, and a
-        little of the largest number met so far, from which row_0 may be left over by cancellation."""
-        scale = rows[0].abs() + self._scales(rows) @ (rows[1:] - rows[0]).abs_() + _PEAK * self.peak
-        return scale.cpu().numpy()
+        """What rounding errors of a flat tensor are relative to: (r + 1, n) → (n,).
+
+        |row_0| + Σ max|coefficient| |row_k − row_0|, and a little of the largest number met so far, from which row_0
+        may be left over by cancellation.
+        """
+        scale: Array = (rows[0].abs() + self._scales(rows) @ (rows[1:] - rows[0]).abs_()).cpu().numpy()
+        return scale + PEAK * self.peak
 
     def _scales(self, rows: Tensor) -> Tensor:
         return torch.from_numpy(np.concatenate([b.scale for b in self.blocks])).to(rows)
 
-    def values(self, rows: Tensor, columns: Array | None = None, room: int = 0) -> Array:
-        """(Some columns of) a flat tensor at all vertices, as the first rows of an array with room for more."""
+    def values(self, rows: Tensor, columns: Array | None = None, *, room: int = 0) -> Array:
+        """A flat tensor at all vertices that the coefficients know.
+
+        Args:
+            rows: (r + 1, n).
+            columns: (m,) only these.
+            room: rows of the result that are left empty.
+
+        Returns:
+            (V + room, n or m).
+        """
         if columns is not None:
             rows = rows[:, torch.from_numpy(columns).to(rows.device)]
         direction, origin = (rows[1:] - rows[0]).cpu(), rows[0].cpu()
-        n = len(self.blocks[0].values)
-        out = np.empty((n + room, rows.shape[1]))
+        vertices = len(self.blocks[0].values)
+        out = np.empty((vertices + room, rows.shape[1]))
         whole = torch.from_numpy(out)
 
         def block(at: slice) -> None:
@@ -171,62 +152,61 @@ class FrameReading(Reading[Node]):
             coefficients = torch.from_numpy(parts[0] if len(parts) == 1 else np.concatenate(parts, 1))
             torch.addmm(origin, coefficients, direction, out=whole[at])
 
-        over_blocks(block, n, _ROWS)
+        over_blocks(block, vertices, ROWS)
+        self.cost.vertices += vertices * rows.shape[1] * (MULTIPLICATION * len(direction) + NUMBER)
         return out
 
-    def at_vertices(self, tensors: list[Tensor]) -> list[Callable[[], Array]]:
-        """Functions that give flat tensors at all vertices; where a cut was pending, they are all that is left.
+    def at_vertices(self, tensors: list[Tensor]) -> list[Array]:
+        """Flat tensors at all vertices, (r + 1, n) → (V, n); where a gate was pending, they are all that is left.
 
-        At the vertices from before a pending cut the tensors are multiplied out while it is made; at its own they
-        follow from the ends and bends of the segments cut.
+        At the vertices from before its cuts they are multiplied out; at the new ones they follow from the ends and
+        bends of the segments cut.
         """
         if self.pending is None:
-            return [partial(self.values, rows) for rows in tensors]
-        begun = [self.values(rows, room=int(_ROOM * len(self.blocks[0].values))) for rows in tensors]
-        split = self.arrive()
-        if split is None:
-            return [partial(self.values, rows) for rows in tensors]
-        row, jump, rank = self.pending.row, self.pending.jump, self.rank
-        self.pending, self.blocks = None, []
+            return [self.values(rows) for rows in tensors]
+        split, rank = self.pending.split, self.rank
+        # below the vertices: the rows by which values bend, then room for points that are evaluated before the others
+        directions, spare = slice(split.after, split.after + rank), split.after + rank
+        room = spare + max(split.edges.ahead, split.chords.ahead) - split.before
+        steps = [
+            combination
+            for points in (split.edges, split.chords)
+            for combination in points.bent(split.after + self.pending.row, self.pending.jump, spare)
+        ]
 
-        def rest(rows: Tensor, out: Array) -> Array:
-            spare = split.after + rank  # below the vertices, the rows by which values bend, then spare ones
-            needed = spare + max(split.edges.ahead, split.chords.ahead)
-            if needed > len(out):
-                out = np.concatenate([out[: split.before], np.empty((needed - split.before, out.shape[1]))])
-            out[split.after : spare] = (rows[1:] - rows[0]).cpu().numpy()
-            both = (split.edges, split.chords)
-            bends = [partial(points.bent, split.after + row, jump, spare) for points in both]
-            for combination in chain(*in_parallel(*bends, numbers=16 * sum(len(points.t) for points in both))):
+        results = []
+        for rows in tensors:
+            out = self.values(rows, room=room)
+            out[directions] = (rows[1:] - rows[0]).cpu().numpy()
+            for combination in steps:
                 combination.apply(out)
-            return out[: split.after]
-
-        return [partial(rest, *both) for both in zip(tensors, begun, strict=True)]
-
-    def arrive(self) -> Split | None:
-        """Wait for the pending cut. Where it had to be made in several, the frame follows them, and none is pending."""
-        assert self.pending is not None
-        splits = self.pending.splits()
-        if len(splits) == 1:
-            return splits[0]
-        last = self.blocks.pop()
-        self.follow(splits)
-        self.blocks.append(Block(self.pending.after(splits), last.range))
-        self.pending = None
-        return None
+            self.cost.vertices += NUMBER * sum(len(step.weight) for step in steps) * out.shape[1]
+            results.append(out[: split.after])
+        self.pending, self.blocks = None, []
+        return results
 
     def finish(self, rows: Tensor, area: float) -> tuple[Array, Faces]:
-        """A flat tensor at all vertices, and the certified faces of a window of this area."""
+        """A flat tensor at all vertices, (r + 1, K) → (V, K), and the certified faces of a window of this area."""
         (values,) = self.at_vertices([rows])
-        wait = later(values, 16 * len(self.cells.start))
-        faces = self.cells.faces(area)
-        return wait(), faces
+        return values, self.cells.faces(area)
+
+    def cut(
+        self, z: Array, tokens: Array, tolerance: Array, *, limits: tuple[Array, Array] | None = None
+    ) -> list[Split]:
+        """Cut the complex by units, see `cut.cut`; the coefficients do not follow yet."""
+        splits = cut(self.cells, z, tokens, tolerance, self.most, limits=limits)
+        self.cost.vertices += SIGN * z.size + sum(KINK + CUT * (split.after - split.before) for split in splits)
+        return splits
 
     def follow(self, splits: list[Split]) -> None:
         """Extend all coefficients to the vertices of new cuts."""
         for split in splits:
-            for b in self.blocks:
-                b.values = split.extend(b.values)
+            self.blocks = [b.moved(split.extend(b.values)) for b in self.blocks]
+            self.cost.vertices += NUMBER * split.after * self.rank
+
+    def keep(self, vertices: Array) -> None:
+        """Leave the coefficients of all but these vertices."""
+        self.blocks = [b.moved(b.values.take(vertices, 0)) for b in self.blocks]
 
     def alive(self) -> dict[Node, list[Tensor]]:
         """The tensors still needed, samples first."""
@@ -248,9 +228,11 @@ class FrameReading(Reading[Node]):
         size = sum(t[0].numel() for tensors in alive.values() for t in tensors)
         if size > self.rank and self.pending is None:
             return False
-        every = [t.reshape(len(t), -1) for tensors in alive.values() for t in tensors]
-        scales = [self.scale(t) for t in every]
-        self.blocks = [Block(make(), scale=scale) for make, scale in zip(self.at_vertices(every), scales, strict=True)]
+        flat = [t.reshape(len(t), -1) for tensors in alive.values() for t in tensors]
+        scales = [self.scale(t) for t in flat]
+        values = self.at_vertices(flat)
+        self.blocks = [Block(value, scale=scale) for value, scale in zip(values, scales, strict=True)]
+
         at = 0
         for node, tensors in alive.items():
             identity = []
@@ -270,6 +252,8 @@ class FrameReading(Reading[Node]):
 
         Args:
             base: writes the first rows into a tensor (rows, numbers).
+            columns: (k,) numbers of the result.
+            new: k rows.
             drop: no tensor needs the last block any more.
         """
         for n in self.dying[node]:
@@ -283,13 +267,15 @@ class FrameReading(Reading[Node]):
         out[:kept, where] = 0.0
         out[kept:] = out[0]
         out[kept + torch.arange(k, device=out.device), where] = 1.0
+        self.cost.affine += NUMBER * out.numel() + CALL
+
         if k or drop:
             for n, tensors in self.alive().items():
                 self.replace(n, [torch.cat([t[:kept], t[:1].expand(k, *t.shape[1:])]) for t in tensors])
         self.rows[node] = out.reshape(-1, *node.shape)
         if k:
             self.blocks.append(new)
-        self.settled = self.next_size[node] <= _NEAR * self.rank
+        self.settled = self.next_size[node] <= NEAR * self.rank
         self.report()
         self.first = False
 
@@ -303,12 +289,11 @@ class FrameReading(Reading[Node]):
     def affine(self, operator: Operator) -> Node:
         """The operator on the rows; one with parameters on some at a time, since convolutions unfold all they get."""
         node = operator.node
-        began = time.perf_counter()
         operands = [self.rows[n] for n in node.inputs]
         numbers = sum(t.numel() for value in operands for t in _tensors(value))
         few = self.rank + 1
         if any(not n.dynamic for n in node.operands):
-            few = max(16, _AT_ONCE * few // numbers)
+            few = max(16, AT_ONCE * few // numbers)
         parts = [
             [narrow(v, n.axis, i, i + few) for v, n in zip(operands, node.inputs, strict=True)]
             for i in range(0, self.rank + 1, few)
@@ -316,112 +301,113 @@ class FrameReading(Reading[Node]):
         with threads_for(numbers):
             results = [apply(operator, *part) for part in parts]
         self.rows[node] = torch.cat(results, node.axis) if len(results) > 1 else results[0]
+
         for t in _tensors(self.rows[node]):
             self.peak = max(self.peak, float(t.select(node.axis, 0).abs().max()))
-        self.affine_seconds += time.perf_counter() - began
+        self.cost.affine += self.row_costs[node] * (self.rank + 1) + CALL
         for n in self.dying[node]:
             self.rows.pop(n, None)
         return node
 
     def gate(self, node: Node, gate: Gate, source: Node) -> Node:
         """Cut by the units that meet a threshold inside the window; their outputs become rows of their own."""
-        size, count = math.prod(node.shape), len(gate.thresholds)
-        thresholds, slopes, intercepts = (
-            np.stack([_spread(v, node.shape) for v in values])
-            for values in (gate.thresholds, gate.slopes, gate.intercepts)
-        )
-        dies = source in self.dying[node]
+        pieces, dies = Pieces.of(gate, node.shape), source in self.dying[node]
         settled = self.settle(source)
-        whole = settled and dies and count == 1 and not thresholds.any()  # cut by all columns
         rows = self.rows[source].reshape(len(self.rows[source]), -1)
-        if settled:
-            block = self.blocks[-1]
-            columns, z = np.arange(size), block.values if dies else block.values.copy()
-            scale = block.scale
-            low, high = (scale.copy(), scale.copy()) if whole else (a.copy() for a in block.range)
-        else:
-            low, high, scale = self.bounds(rows)
-            slack = GAMMA * (scale + np.abs(thresholds))
-            columns = np.flatnonzero(((low <= thresholds + slack) & (high >= thresholds - slack)).any(0))
-            z = self.values(rows, columns)
-            if len(columns):
-                low[columns], high[columns] = span(z)
-        # units that are not on one side of a threshold; only touching it counts (zero on a whole cell)
-        piece, units, level, tokens, tolerance = np.zeros(size, np.int64), [], [], [], []
-        for i, threshold in enumerate(thresholds):
-            slack = GAMMA * (scale + np.abs(threshold))
-            above = high - threshold > slack
-            both = np.ones(size, bool) if whole else above & (low - threshold <= slack)
-            token = gate_tokens(self.number[node], i, size)
-            self.cells.shift(token[above & ~both].sum())
-            piece += above
-            units.append(np.flatnonzero(both))
-            level.append(threshold[both])
-            tokens.append(token[both])
-            tolerance.append(slack[both])
-        unit, threshold = np.concatenate(units), np.concatenate(level)
-        cutting = columns if settled and dies else np.unique(unit)
-        at = np.searchsorted(cutting, unit)
-        if len(cutting) < len(columns):
-            z = z.take(np.searchsorted(columns, cutting), 1)
-        as_it_is = count == 1 and len(at) == z.shape[1] and not threshold.any()
-        shifted = z if as_it_is else z.take(at, 1) - threshold
-        kept = self.rank - (size if settled and dies else 0)
-        pends = count == 1 and len(unit) > 0 and self.next_size[node] <= kept + len(cutting)
-        splits = begin_cut(
-            self.cells,
-            shifted,
-            np.concatenate(tokens),
-            np.concatenate(tolerance),
-            self.most,
-            limits=(low, high) if whole else None,
-            bends=pends,
-        )
-        bend = _Bend(thresholds[:, cutting], slopes[:, cutting], intercepts[:, cutting])
+        inputs = self._settled_inputs(pieces, dies=dies) if settled else self._bounded_inputs(pieces, rows)
 
-        def after(splits: list[Split]) -> Array:
-            at_all = z
+        met = meetings(pieces, inputs, self.number[node])
+        self.cells.shift(met.constant)
+
+        replaces = settled and dies  # the outputs of all units take the place of the last block, their inputs
+        cutting = inputs.columns if replaces else np.unique(met.unit)
+        z = inputs.z
+        if len(cutting) < len(inputs.columns):
+            z = z.take(np.searchsorted(inputs.columns, cutting), 1)
+        at = np.searchsorted(cutting, met.unit)
+        splits = self._cut_gate(z, at, met, (inputs.low, inputs.high) if inputs.everywhere else None)
+
+        bend = pieces.bend(cutting)
+        limits = bend.image(inputs.low[cutting], inputs.high[cutting])
+        kept = self.rank - (inputs.z.shape[1] if replaces else 0)
+        # if the frame will be the identity at the next kink, what the gate's outputs are multiplied by can bend instead
+        defers = len(pieces.thresholds) == 1 and self.next_size[node] <= kept + len(cutting) and len(splits) == 1
+        if defers:
+            self.pending = Pending(splits[0], kept + at, (pieces.slopes[1] - pieces.slopes[0])[met.unit])
+            block = Block(z, limits=limits, bend=bend)
+        else:
+            self.follow(splits)
             for split in splits:
-                at_all = split.extend(at_all)
-                at_all[split.zero_vertex, at[split.zero_unit]] = threshold[split.zero_unit]
-            over_blocks(lambda rows: bend.apply(at_all[rows]), len(at_all), _ROWS)
-            return at_all
-
-        limits = bend.image(low[cutting], high[cutting])
-        if pends:
-            self.pending = _Pending(splits, kept + at, (slopes[1] - slopes[0])[unit], after)
-            block = Block(z, limits, bend=bend)
-        else:
-            done = splits()
-            self.follow(done)
-            block = Block(after(done), limits)
-        constant = np.arange(size)
-        slope = torch.from_numpy(slopes[piece, constant]).to(rows)
-        intercept = torch.from_numpy(intercepts[piece, constant]).to(rows)
-
-        def base(out: Tensor) -> None:
-            torch.addcmul(intercept, rows[: len(out)], slope, out=out)
-
-        self.emit(node, base, cutting, block, drop=settled and dies)
+                z = split.extend(z)
+                z[split.zero_vertex, at[split.zero_unit]] = met.threshold[split.zero_unit]
+            block = Block(self._bent(z, bend), limits=limits)
+        self.emit(node, _base(pieces, met.piece, rows), cutting, block, drop=replaces)
         return node
+
+    def _settled_inputs(self, pieces: Pieces, *, dies: bool) -> Inputs:
+        """Of a gate on the last block of an identity: the coefficients are the values, a copy if these live on.
+
+        Where the threshold is zero and nothing else needs the block, all units cut: that takes no longer than to find
+        those that do, and finds their ranges on the way.
+        """
+        block, everywhere = self.blocks[-1], dies and pieces.at_zero
+        low, high = (block.scale, block.scale) if everywhere else block.limits
+        return Inputs(
+            columns=np.arange(block.width),
+            z=block.values if dies else block.values.copy(),
+            low=low.copy(),
+            high=high.copy(),
+            scale=block.scale,
+            everywhere=everywhere,
+        )
+
+    def _bounded_inputs(self, pieces: Pieces, rows: Tensor) -> Inputs:
+        """Of a gate on any tensor: values only of the units whose bounds meet a threshold."""
+        low, high, scale = self.bounds(rows)
+        slack = GAMMA * (scale + np.abs(pieces.thresholds))
+        near = ((low <= pieces.thresholds + slack) & (high >= pieces.thresholds - slack)).any(0)
+        columns = np.flatnonzero(near)
+        z = self.values(rows, columns)
+        if len(columns):
+            low[columns], high[columns] = span(z)
+        return Inputs(columns, z, low, high, scale, everywhere=False)
+
+    def _cut_gate(self, z: Array, at: Array, met: Meetings, limits: tuple[Array, Array] | None) -> list[Split]:
+        """Cut by pairs of a column of z (V, k) and a threshold; by z as it is where every column is cut at zero."""
+        if len(at) == z.shape[1] and (at == np.arange(len(at))).all() and not met.threshold.any():
+            return self.cut(z, met.token, met.tolerance, limits=limits)
+        return self.cut(z.take(at, 1) - met.threshold, met.token, met.tolerance, limits=limits)
+
+    def _bent(self, z: Array, bend: Callable[[Array], Array]) -> Array:
+        """Outputs of a gate for inputs z (V, k), in their place."""
+
+        def block(at: slice) -> None:
+            z[at] = bend(z[at])
+
+        over_blocks(block, len(z), ROWS)
+        return z
 
     def selection(self, node: Node, selection: Selection, values: list[Any]) -> Node:
         """Cut by comparisons between candidates of every window; only the cuts between different winners stay."""
         self.settle(next(v for v in values if isinstance(v, Node)))
         operands = [self.rows[v] if isinstance(v, Node) else v.to(torch.float64) for v in values]
-        rows = torch.cat([v.reshape(len(v), -1) for v in torch.broadcast_tensors(*operands)], 1) * selection.sign
-        index = selection.index.numpy()
-        winner, open_windows, candidates, scale = self.prune(rows, index)
+        entries = torch.broadcast_tensors(*operands)
+        rows = torch.cat([v.reshape(len(v), -1) for v in entries], 1) * selection.sign
+        index, kink = selection.index.numpy(), self.number[node]
+        winner, open_windows, candidates, scale = prune(rows, index, self.bounds)
+
         columns = np.unique(candidates[candidates >= 0])
-        game = Tournament(self, self.values(rows, columns), scale[columns], self.number[node])
+        game = Tournament(self, self.values(rows, columns), scale[columns], kink)
         final = game.play(np.where(candidates >= 0, np.searchsorted(columns, candidates), -1))
         value = game.same[final]
         new, several = value >= len(columns), final >= len(columns)
         winner[open_windows[~new]] = columns[value[~new]]
+
         fixed = np.setdiff1d(np.arange(len(index)), open_windows[several])
-        self.cells.shift(winner_tokens(self.number[node], fixed, winner[fixed]).sum())
-        if game.played:
+        self.cells.shift(winner_tokens(kink, fixed, winner[fixed]).sum())
+        if game.rounds:
             game.merge(columns, open_windows[several], final[several])
+
         entry = torch.from_numpy(np.maximum(winner, 0)).to(rows.device)
 
         def base(out: Tensor) -> None:
@@ -430,77 +416,17 @@ class FrameReading(Reading[Node]):
         self.emit(node, base, open_windows[new], Block(game.values.take(value[new], 1) * selection.sign))
         return node
 
-    def prune(self, rows: Tensor, index: Array) -> tuple[Array, Array, Array, Array]:
-        """What bounds alone decide: the winner of every window, the windows still open, their candidates (−1: none),
-        and the rounding scale of every entry."""
-        low, high, scale = self.bounds(rows)
-        padding = index < 0
-        top, bottom = np.where(padding, -np.inf, high[index]), np.where(padding, -np.inf, low[index])
-        slack = GAMMA * np.where(padding, 0, scale[index]).max(1)
-        candidate = ~padding & (top >= (bottom.max(1) - slack)[:, None])
-        equal = np.where(candidate, top == bottom, True).all(1)  # constants that are equal: the first wins
-        still = np.flatnonzero((candidate.sum(1) > 1) & ~equal)
-        ids = np.where(candidate[still], index[still], -1)
-        winner = _first(index, candidate)
-        if len(still):  # out: an entry never above the likely winner, by the bounds of the difference
-            lead = np.where(ids >= 0, ((low + high) / 2)[ids], -np.inf).argmax(1)
-            window, place = np.nonzero((ids >= 0) & (np.arange(ids.shape[1]) != lead[:, None]))
-            pick = [torch.from_numpy(i).to(rows.device) for i in (ids[window, lead[window]], ids[window, place])]
-            over = self.bounds(rows[:, pick[0]] - rows[:, pick[1]])[0]
-            out = np.where(lead[window] < place, over >= 0, over > 0)  # an earlier entry loses only if strictly below
-            ids[window[out], place[out]] = -1
-            winner[still] = _first(ids, ids >= 0)
-        more = (ids >= 0).sum(1) > 1
-        return winner, still[more], ids[more], scale
-
 
 def _tensors(value: Any) -> list[Tensor]:
     return [value] if isinstance(value, Tensor) else list(value)
 
 
-def _first(ids: Array, mask: Array) -> Array:
-    return ids[np.arange(len(ids)), mask.argmax(1)]
-
-
-def _spread(value: float | Tensor, shape: tuple[int, ...]) -> Array:
-    if not isinstance(value, Tensor):
-        return np.full(math.prod(shape), float(value))
-    value = value.detach().to(torch.float64).cpu().numpy()
-    return np.broadcast_to(value[0] if value.ndim > len(shape) else value, shape).flatten()
-
-
-class _Bend:
-    """The outputs of a gate: thresholds (T, n), slopes and intercepts (T + 1, n)."""
-
-    def __init__(self, thresholds: Array, slopes: Array, intercepts: Array) -> None:
-        self.thresholds, self.slopes, self.intercepts = thresholds, slopes, intercepts
-        relu = len(thresholds) == 1 and (slopes[0] == 0).all() and (slopes[1] == 1).all()
-        self.relu = relu and not (thresholds.any() or intercepts.any())
-
-    def __call__(self, z: Array) -> Array:
-        """Of inputs (V, n)."""
-        if self.relu:
-            return np.maximum(z, 0.0)
-        out = z * self.slopes[0] + self.intercepts[0]
-        for threshold, slope, intercept in zip(self.thresholds, self.slopes[1:], self.intercepts[1:], strict=True):
-            out = np.where(z > threshold, z * slope + intercept, out)
-        return out
-
-    def apply(self, z: Array) -> None:
-        """In place."""
-        z[:] = self(z)
-
-    def image(self, low: Array, high: Array) -> tuple[Array, Array]:
-        """Smallest and largest outputs for all inputs between low and high, each (n,)."""
-        if self.relu:
-            return self(low), self(high)
-        ends = np.concatenate([low[None], np.clip(self.thresholds, low, high), high[None]])
-        from_, to = ends[:-1], ends[1:]
-        used = from_ < to
-        at = np.stack([from_ * self.slopes + self.intercepts, to * self.slopes + self.intercepts])
-        smallest, largest = np.where(used, at.min(0), np.inf).min(0), np.where(used, at.max(0), -np.inf).max(0)
-        constant, point = self(low[None])[0], low == high
-        return np.where(point, constant, smallest), np.where(point, constant, largest)
+def _base(pieces: Pieces, piece: Array, rows: Tensor) -> Callable[[Tensor], object]:
+    """The rows (r + 1, size) of a gate's units, each on its one piece (size,); see `FrameReading.emit`."""
+    units = np.arange(len(piece))
+    slope = torch.from_numpy(pieces.slopes[piece, units]).to(rows)
+    intercept = torch.from_numpy(pieces.intercepts[piece, units]).to(rows)
+    return lambda out: torch.addcmul(intercept, rows[: len(out)], slope, out=out)
 
 
 def _sizes_at_next_kink(graph: Graph) -> dict[Node, float]:

@@ -50,7 +50,9 @@ class Locator:
     def cell(self, points: Array) -> Array:
         """Column and row of the grid: (N, 2)."""
         low, high = self.bounds[[0, 2]], self.bounds[[1, 3]]
-        return np.clip(((points - low) / (high - low) * self.grid).astype(np.int64), 0, self.grid - 1)
+        place = (points - low) / (high - low) * self.grid
+        cell: Array = np.clip(place.astype(np.int64), 0, self.grid - 1)
+        return cell
 
     def find(self, points: Array) -> Array:
         """Region of every point, −1 outside the window."""
@@ -190,10 +192,12 @@ def _contenders(values: Array, sides: Array) -> Array:
 
 
 def _values(faces: Faces, values: Array, half: Array, t: Array) -> Array:
+    """Values (V, K) at parameters t (N,) along half-edges (N,), counted as in `_point`: (N, K)."""
     a, b = faces.start[half], faces.end[half]
     flip = a > b
     a, b = np.where(flip, b, a), np.where(flip, a, b)
-    return values[a] + t[:, None] * (values[b] - values[a])
+    between: Array = values[a] + t[:, None] * (values[b] - values[a])
+    return between
 
 
 def chain(names: Array, points: Array) -> list[Array]:

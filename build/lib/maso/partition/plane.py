@@ -108,8 +108,9 @@ class Plane:
         c = torch.as_tensor(np.asarray(coordinates, dtype=np.float64)).reshape(-1, 2, *[1] * self.origin.ndim)
         return self.origin + c[:, 0] * self.u + c[:, 1] * self.v
 
-    def coordinates(self, x: Tensor | Sequence) -> np.ndarray:
+    def coordinates(self, x: Tensor | Sequence[Any]) -> np.ndarray[Any, Any]:
         """Coordinates of the orthogonal projections of inputs onto the plane: (N, *shape) → (N, 2)."""
         d = torch.as_tensor(x).detach().to(torch.float64).cpu().reshape(-1, self.origin.numel()) - self.origin.flatten()
         basis = torch.stack([self.u.flatten(), self.v.flatten()])
-        return torch.linalg.solve(self._gram(), basis @ d.T).T.numpy()
+        coordinates: np.ndarray[Any, Any] = torch.linalg.solve(self._gram(), basis @ d.T).T.numpy()
+        return coordinates

@@ -327,7 +327,8 @@ class Region:
     @property
     def centre(self) -> Array:
         """A point inside: (2,)."""
-        return self.partition.centres[self.index]
+        centre: Array = self.partition.centres[self.index]
+        return centre
 
     @property
     def key(self) -> int:
@@ -342,12 +343,14 @@ class Region:
     @property
     def A(self) -> Array:
         """Slopes of the output in plane coordinates: (K, 2)."""
-        return self.partition.affine([self.index])[0][0]
+        slopes: Array = self.partition.affine([self.index])[0][0]
+        return slopes
 
     @property
     def b(self) -> Array:
         """Offsets of the output: (K,)."""
-        return self.partition.affine([self.index])[1][0]
+        offsets: Array = self.partition.affine([self.index])[1][0]
+        return offsets
 
 
 class Regions(Sequence[Region]):

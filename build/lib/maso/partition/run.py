@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,21 +9,18 @@ from torch import nn
 
 from maso.errors import MasoError
 from maso.graph import Graph
+from maso.partition.bits import Array
 from maso.partition.complex import Degenerate
+from maso.partition.constants import AGREE, CLOSE_LOOKS, FINEST, ROUNDING, SHARE, ZOOM, ZOOMS
+from maso.partition.cost import centres_to_check, point_cost
 from maso.partition.cut import TooMany
 from maso.partition.estimate import Estimate, estimate
-from maso.partition.forward import SAMPLE, Snapshot, centres_to_check, forward
+from maso.partition.forward import Snapshot, forward
 from maso.partition.network import read_network
 from maso.partition.plane import Plane
 from maso.partition.result import Partition
 from maso.partition.threads import lend_threads
 from maso.partition.tiles import Limits, TooLarge, default_bytes, run_tiles, run_window, stitch
-
-_AGREE = 1e-9  # relative to the largest number that the network meets at the point
-_ROUNDING = 1e-14  # relative to the largest output in the region
-_ZOOM = 1e-9
-_LEVELS = 8
-_FINEST = 1e-11
 
 
 def partition(
@@ -80,7 +76,6 @@ def compute(graph: Graph, model: Snapshot, plane: Plane, limits: Limits, *, prog
         if guess.regions > 2 * limits.regions:
             raise MasoError(_too_many(limits.regions, guess))
 
-    began = time.perf_counter()
     try:
         tiles = run_tiles(graph, model, plane, limits, refuse_early, progress=progress)
     except TooMany:
@@ -92,9 +87,8 @@ def compute(graph: Graph, model: Snapshot, plane: Plane, limits: Limits, *, prog
             f"partition: the tiles do not fit together ({error}); choose a slightly different window."
         ) from error
     found = Partition(plane, whole.cells, whole.faces, whole.values, graph, model, tiles=len(tiles))
-    seconds = time.perf_counter() - began
-    _certify(found, seconds)
-    _look_closer(graph, model, found, seconds)
+    _certify(found, centres_to_check(len(found), whole.cost.total, point_cost(graph, model)))
+    _look_closer(graph, model, found, SHARE * whole.cost.total)
     return found
 
 
@@ -106,25 +100,21 @@ def _too_many(max_regions: int, guess: Estimate) -> str:
     )
 
 
-def _certify(found: Partition, run_seconds: float) -> None:
-    """Forward the centres of all regions or of a sample: the first ones, since regions are sorted by key, a hash."""
+def _certify(found: Partition, centres: int) -> None:
+    """Forward so many centres: those of the first regions, a random choice, since they are sorted by key, a hash."""
+    _compare(found, np.arange(centres))
     n = len(found)
-    began = time.perf_counter()
-    _compare(found, np.arange(min(n, SAMPLE)))
-    each = (time.perf_counter() - began) / min(n, SAMPLE)
-    checked = centres_to_check(n, run_seconds, each)
-    _compare(found, np.arange(SAMPLE, checked))
-    found.certified = "all centres" if checked == n else f"{checked:,} of {n:,} centres"
+    found.certified = "all centres" if centres == n else f"{centres:,} of {n:,} centres"
 
 
-def _compare(found: Partition, regions: np.ndarray) -> None:
+def _compare(found: Partition, regions: Array) -> None:
     if not len(regions):
         return
     forwarded = found.forward(regions)
     A, b = found.affine(regions)
     ours = np.einsum("fkd,fd->fk", A, found.centres[regions]) + b
     error = np.abs(ours - forwarded.output).max(1, initial=0.0)
-    excess = error - _AGREE * forwarded.scale - _ROUNDING * found.reach(regions)
+    excess = error - AGREE * forwarded.scale - ROUNDING * found.reach(regions)
     if not (excess <= 0).all():
         worst = int(np.argmax(excess))
         raise MasoError(
@@ -138,39 +128,58 @@ def _compare(found: Partition, regions: np.ndarray) -> None:
         )
 
 
-def _look_closer(graph: Graph, model: Snapshot, found: Partition, seconds: float) -> None:
+def _look_closer(graph: Graph, model: Snapshot, found: Partition, budget: float) -> None:
     """Zoom in on vertices where several lines meet, to rounding: all regions there must be known.
 
     In a window so large that float64 cannot tell the lines apart, regions would be lost without a trace; a small window
-    around the vertex shows them.  As many vertices as cost a tenth of the run, at least four.
+    around the vertex shows them.
+
+    Args:
+        budget: as many vertices as cost no more than this, at least `CLOSE_LOOKS`, in a random order.
     """
-    began = time.perf_counter()
-    for n, vertex in enumerate(np.random.default_rng(1).permutation(found.snapped)):
-        if n >= 4 and time.perf_counter() - began > seconds / 10:
+    spent = 0.0
+    for looks, vertex in enumerate(np.random.default_rng(1).permutation(found.snapped)):
+        if looks >= CLOSE_LOOKS and spent > budget:
             break
-        s, t = found.vertices[vertex]
-        s0, s1, t0, t1 = found.plane.bounds
-        for level in range(1, _LEVELS + 1):
-            w, h = _ZOOM**level * (s1 - s0), _ZOOM**level * (t1 - t0)
-            bounds = (max(s0, s - w), min(s1, s + w), max(t0, t - h), min(t1, t + h))
-            if not (bounds[1] - bounds[0] > 1e-12 * abs(s) and bounds[3] - bounds[2] > 1e-12 * abs(t)):
-                break  # the coordinates themselves are no finer
-            small = found.plane.window(*bounds)
-            try:
-                tile = run_window(graph, model, small, Limits(100_000, default_bytes()))
-            except (Degenerate, TooMany, TooLarge):
-                break
-            there = forward(graph, model, small.points(tile.faces.centre))
-            step = max(w * float(small.u.abs().max()), h * float(small.v.abs().max()))
-            if step < _FINEST * there.scale.min():
-                break  # steps of this size drown in the numbers of the network
-            known = found.keys.take(np.searchsorted(found.keys, there.key), mode="clip") == there.key
-            if (there.sure & ~known).any():
-                raise MasoError(
-                    f"partition: near {[float(s), float(t)]} there are regions that float64 does not resolve in this "
-                    "window. Use a smaller one, with its origin inside."
-                )
-            if not tile.cells.snapped.any():
-                break
-            middle = tile.cells.x[np.flatnonzero(tile.cells.snapped)[0]]
-            s, t = middle
+        spent += _zoom_in(graph, model, found, found.vertices[vertex])
+
+
+def _zoom_in(graph: Graph, model: Snapshot, found: Partition, vertex: Array) -> float:
+    """Ever smaller windows around one vertex (2,), as long as several lines meet there.
+
+    Returns:
+        What they cost.
+
+    Raises:
+        MasoError: one has a region that is not known.
+    """
+    s, t = vertex
+    s0, s1, t0, t1 = found.plane.bounds
+    spent = 0.0
+    for level in range(1, ZOOMS + 1):
+        w, h = ZOOM**level * (s1 - s0), ZOOM**level * (t1 - t0)
+        bounds = (max(s0, s - w), min(s1, s + w), max(t0, t - h), min(t1, t + h))
+        if not (bounds[1] - bounds[0] > 1e-12 * abs(s) and bounds[3] - bounds[2] > 1e-12 * abs(t)):
+            break  # the coordinates themselves are no finer
+        small = found.plane.window(*bounds)
+        try:
+            tile = run_window(graph, model, small, Limits(100_000, default_bytes()))
+        except (Degenerate, TooMany, TooLarge):
+            break
+        centres = forward(graph, model, small.points(tile.faces.centre))
+        spent += tile.cost.total + point_cost(graph, model) * len(centres.key)
+
+        step = max(w * float(small.u.abs().max()), h * float(small.v.abs().max()))
+        if step < FINEST * centres.scale.min():
+            break  # steps of this size drown in the numbers of the network
+        known = found.keys.take(np.searchsorted(found.keys, centres.key), mode="clip") == centres.key
+        if (centres.sure & ~known).any():
+            raise MasoError(
+                f"partition: near {[float(s), float(t)]} there are regions that float64 does not resolve in this "
+                "window. Use a smaller one, with its origin inside."
+            )
+        meeting = np.flatnonzero(tile.cells.snapped)
+        if not len(meeting):
+            break
+        s, t = tile.cells.x[meeting[0]]
+    return spent

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 
 import numpy as np
 import torch
 
 from maso.partition.bits import Array
+from maso.partition.constants import LEVEL, WRITTEN
 from maso.partition.threads import over_blocks
 
-_NUMBERS = 1 << 18  # numbers that a thread writes at a time
-_STEP = 8
 
-
-@dataclass
+@dataclass(frozen=True, eq=False)
 class Combination:
     """Consecutive rows of an array as sparse combinations of other rows, in compressed sparse rows.
 
@@ -48,7 +46,7 @@ class Combination:
             out = whole[self.first + at.start : self.first + at.stop]
             torch.addmm(out, matrix, whole, beta=0, out=out)
 
-        over_blocks(block, len(self.pointer) - 1, max(64, _NUMBERS // max(1, rows.shape[1])))
+        over_blocks(block, len(self.pointer) - 1, max(64, WRITTEN // max(1, rows.shape[1])))
 
 
 @cache
@@ -59,7 +57,7 @@ def _warn_once() -> None:
         torch.sparse_csr_tensor([0, 0], [], torch.zeros(0), size=(1, 1), check_invariants=False)
 
 
-@dataclass
+@dataclass(frozen=True, eq=False)
 class Points:
     """Points inserted into segments: point i sits at parameter t[i] of a segment, sorted along each segment.
 
@@ -85,11 +83,11 @@ class Points:
     @cached_property
     def level(self) -> Array:
         """For every point, how often eight divides its number, counted from 1, along its segment."""
-        number, step = self.line.place - self.line.low, _STEP
+        number, step = self.line.place - self.line.low, LEVEL
         level = np.zeros(len(number), np.int8)
         while step <= self.count.max(initial=0):
             level += number % step == 0
-            step *= _STEP
+            step *= LEVEL
         return level
 
     @cached_property
@@ -101,10 +99,6 @@ class Points:
         end = begin + count + 1
         place = np.arange(len(self.t)) + np.repeat(2 * rank + 1, count)
         return _Line(segment, begin, end, place, np.repeat(begin, count), np.repeat(end, count))
-
-    def prepare(self) -> None:
-        """Find what `bent` needs and this alone determines."""
-        _ = self.line, self.level
 
     @property
     def ahead(self) -> int:
@@ -152,7 +146,7 @@ class Points:
         return found
 
 
-@dataclass
+@dataclass(frozen=True, eq=False)
 class _Line:
     """Segments with points in one line, each its start, its points, its end.
 
@@ -182,7 +176,7 @@ def _between(first: int, place: Array, low: Array, high: Array, column: Array, t
     return Combination(first, pointer, column.take(entry), weight)
 
 
-@dataclass
+@dataclass(frozen=True, eq=False)
 class Split:
     """How the new vertices of one cut follow from the old: cuts of edges, then crossings of two chords.
 
@@ -202,6 +196,15 @@ class Split:
     @cached_property
     def _straight(self) -> list[Combination]:
         return [self.edges.straight(), self.chords.straight()]
+
+    def renumbered(self, first: int) -> Split:
+        """The same cut, its units numbered from `first` on."""
+        return replace(
+            self,
+            edges=replace(self.edges, unit=self.edges.unit + first),
+            chords=replace(self.chords, unit=self.chords.unit + first),
+            zero_unit=self.zero_unit + first,
+        )
 
     def extend(self, old: Array) -> Array:
         """Rows linear on every old edge and in every old region, (before, n), at all vertices: (after, n)."""

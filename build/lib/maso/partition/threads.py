@@ -7,19 +7,15 @@ operators, and matrix products are torch's, in blocks.
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from functools import cache
-from typing import TypeVar
 
 import torch
 
-T = TypeVar("T")
-
-_MANY = 1 << 18
+_MANY = 1 << 18  # numbers from which on an operator is worth torch's threads
 _lent = 0  # threads that torch gave up
 
 
@@ -68,26 +64,15 @@ def over_blocks(work: Callable[[slice], None], rows: int, step: int) -> None:
         for block in blocks:
             work(block)
 
-    in_parallel(*[share] * max(1, min(_threads(), rows // (2 * step))))
-
-
-def in_parallel(*works: Callable[[], T], numbers: float = math.inf) -> list[T]:
-    """Results of independent functions, each on a thread of its own if that pays, the last one on this thread."""
-    others = [later(work, numbers) for work in works[:-1]]
-    last = works[-1]()
-    return [*(wait() for wait in others), last]
-
-
-def later(work: Callable[[], T], numbers: float = math.inf) -> Callable[[], T]:
-    """Begin a function on another thread, if there is one; the function returned waits for its result.
-
-    What no thread has begun by then is done by the one that waits, so that no thread waits in vain; so is work on so
-    few numbers that another thread does not pay.
-    """
-    if _threads() == 1 or numbers < _MANY:
-        return cache(work)
-    future = _pool(_threads()).submit(work)
-    return cache(lambda: work() if future.cancel() else future.result())
+    helpers = max(1, min(_threads(), rows // (2 * step))) - 1  # each has two blocks to do, or it does not pay
+    futures = [_pool(_threads()).submit(share) for _ in range(helpers)]
+    try:
+        share()
+    finally:  # what no thread has begun by now is done
+        begun = [future for future in futures if not future.cancel()]
+        wait(begun)
+    for future in begun:
+        future.result()
 
 
 def _threads() -> int:

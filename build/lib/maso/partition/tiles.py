@@ -1,19 +1,17 @@
 """From one window to any window: tiles, their cost, and how they are put together again.
 
 A frame costs vertices × rows at every kink, and both grow with the window; affine operators cost rows alone.  So a run
-is given up where the vertices outweigh the affine operators, as far as these are known or can be foretold, or where
-memory runs short, and its window is cut into nine.  Keys do not depend on the window: along a border between two tiles
-the same regions follow each other, the border goes, and the regions that it cut become whole.
+is given up where the vertices outweigh the affine operators, by the operations counted (`cost`) or to be foretold, or
+where memory runs short, and its window is cut into nine.  Keys do not depend on the window: along a border between two
+tiles the same regions follow each other, the border goes, and the regions that it cut become whole.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from itertools import pairwise
 
 import numpy as np
@@ -23,15 +21,11 @@ from maso.errors import MasoError
 from maso.graph import Graph
 from maso.partition.bits import Array
 from maso.partition.complex import OUTSIDE, Complex, Degenerate, Faces
-from maso.partition.forward import Snapshot, forward
+from maso.partition.constants import DEEPEST, FREE, HELD_AGAIN, LATER, OUTWEIGHED, WORTH_GIVING_UP
+from maso.partition.cost import Cost, row_costs
+from maso.partition.forward import Snapshot
 from maso.partition.frame import FrameReading
 from maso.partition.plane import Plane
-
-_FREE = 1 << 20  # coefficients that are never worth a tile
-_MANY = 1 << 24  # coefficients that are worth to be given up in the middle of a run
-_LATER = 1e-6  # seconds that a coefficient there after the first kink costs by the end of a run, as measured
-_DEEPEST = 8  # a window is cut into nine at most this often
-_ROWS = 8  # points by which the affine operators are timed
 
 Bounds = tuple[float, float, float, float]
 
@@ -55,13 +49,18 @@ class Limits:
 
 @dataclass
 class Tile:
-    """The complex of one window, its certified faces, the output (V, K) at its vertices, and how long the affine
-    operators took."""
+    """All regions of one window.
+
+    Attributes:
+        cells, faces: the complex, and its faces, certified.
+        values: (V, K) the output at its vertices.
+        cost: of the run, or of those that it is put together from.
+    """
 
     cells: Complex
     faces: Faces
     values: Array
-    affine_seconds: float
+    cost: Cost
 
 
 def default_bytes() -> int:
@@ -69,42 +68,40 @@ def default_bytes() -> int:
     return min(8 << 30, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2)
 
 
-def run_window(
-    graph: Graph, model: Snapshot, plane: Plane, limits: Limits, *, row_seconds: Callable[[], float] | None = None
-) -> Tile:
+def run_window(graph: Graph, model: Snapshot, plane: Plane, limits: Limits, *, divisible: bool = False) -> Tile:
     """All regions of one window.
 
     Args:
-        row_seconds: how long the affine operators take for one row, by which to give up for the sake of speed; never
-            where it is not given.
+        divisible: give up where its parts would cost less.
 
     Raises:
         TooLarge: the window should be cut up.
         TooMany: more regions than `limits.regions`.
         Degenerate: a certificate failed.
     """
-    began = time.perf_counter()
+    costs = row_costs(graph, model)
+    one_row = sum(costs.values())
 
     def watch(reading: FrameReading, coefficients: int, held: int) -> None:
-        if 3 * held > limits.bytes:
+        if HELD_AGAIN * held > limits.bytes:
             raise TooLarge
-        if row_seconds is None or reading.settled or coefficients <= _FREE:
+        if not divisible or reading.settled or coefficients <= FREE:
             return
         if reading.first:
-            at_vertices = _LATER * coefficients
-        elif coefficients > _MANY:
-            at_vertices = time.perf_counter() - began - reading.affine_seconds
+            at_vertices = LATER * coefficients
+        elif coefficients > WORTH_GIVING_UP:
+            at_vertices = reading.cost.vertices
         else:
             return
-        if at_vertices > 3 * max(reading.affine_seconds, row_seconds() * reading.rank):
+        if at_vertices > OUTWEIGHED * max(reading.cost.affine, one_row * reading.rank):
             raise TooLarge
 
-    reading = FrameReading(graph, plane, model.device, limits.regions, watch)
+    reading = FrameReading(graph, costs, plane, model.device, limits.regions, watch)
     with torch.no_grad():
         out = graph.read(model, graph.input, reading)  # type: ignore[arg-type]
         rows = reading.rows[out].movedim(out.axis, 0)
         values, faces = reading.finish(rows.reshape(len(rows), -1), plane.area)
-    return Tile(reading.cells, faces, values, reading.affine_seconds)
+    return Tile(reading.cells, faces, values, reading.cost)
 
 
 def run_tiles(
@@ -119,21 +116,15 @@ def run_tiles(
         TooMany: more regions than `limits.regions` in all.
         MasoError: a window that cannot be computed.
     """
-
-    @cache
-    def row_seconds() -> float:
-        points = plane.points(np.zeros((_ROWS, 2)))
-        return min(_timed(lambda: forward(graph, model, points)) for _ in range(2)) / _ROWS
-
     waiting, tiles, regions, done, held = [(plane.bounds, 0)], [], 0, 0.0, 0
     while waiting:
         bounds, depth = waiting.pop()
         part = plane.window(*bounds) if depth else plane
         try:
             left = Limits(limits.regions - regions, limits.bytes - held)
-            tile = run_window(graph, model, part, left, row_seconds=row_seconds if depth < _DEEPEST else None)
+            tile = run_window(graph, model, part, left, divisible=depth < DEEPEST)
         except (TooLarge, Degenerate) as error:
-            if depth >= (_DEEPEST // 2 if isinstance(error, Degenerate) else _DEEPEST):
+            if depth >= (DEEPEST // 2 if isinstance(error, Degenerate) else DEEPEST):
                 advice = (
                     "float64 does not resolve it: use a smaller window, with its origin inside."
                     if isinstance(error, Degenerate)
@@ -166,12 +157,6 @@ def _ninths(bounds: Bounds) -> list[Bounds]:
     s = [s0, s0 + 0.3307 * (s1 - s0), s0 + 0.6661 * (s1 - s0), s1]
     t = [t0, t0 + 0.3313 * (t1 - t0), t0 + 0.6679 * (t1 - t0), t1]
     return [(*along, *up) for up in pairwise(t) for along in pairwise(s)]
-
-
-def _timed(work: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
 
 
 def stitch(tiles: list[Tile], plane: Plane) -> Tile:
@@ -209,7 +194,8 @@ def stitch(tiles: list[Tile], plane: Plane) -> Tile:
     s, t = cells.x.T
     cells.corner = ((s == s0) | (s == s1)) & ((t == t0) | (t == t1))
     vertices = cells.rekey(cells.regions()[0])
-    return Tile(cells, cells.faces(plane.area), values[vertices], sum(t.affine_seconds for t in tiles))
+    cost = Cost(sum(t.cost.affine for t in tiles), sum(t.cost.vertices for t in tiles))
+    return Tile(cells, cells.faces(plane.area), values[vertices], cost)
 
 
 def _join(

@@ -2,97 +2,203 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from maso.partition.bits import Array, mix, sum_tokens, unpack, winner_tokens
-from maso.partition.complex import Degenerate
-from maso.partition.cut import cut
+from maso.partition.bits import GAMMA, Array, mix, span, sum_tokens, unpack, winner_tokens
+from maso.partition.complex import Complex, Degenerate
+from maso.partition.split import Split
 
-if TYPE_CHECKING:
-    from maso.partition.frame import FrameReading
+_GAME = 254  # in the place of a threshold's number: tokens of games are those of no gate
+_WINNERS = 1 << 22  # winners of regions and columns found together: some tens of megabytes
 
-GAMMA = 1e-13  # |z| ≤ GAMMA × the scale of its rounding errors counts as zero
+
+class Frame(Protocol):
+    """The rest of the state at the vertices, which goes along when a tournament cuts the complex or merges regions."""
+
+    cells: Complex
+
+    def cut(self, z: Array, tokens: Array, tolerance: Array) -> list[Split]:
+        """Cut the complex by units with these values (V, n), tokens (n,) and tolerances (n,)."""
+
+    def follow(self, splits: list[Split]) -> None:
+        """Extend it to the vertices of new cuts."""
+
+    def keep(self, vertices: Array) -> None:
+        """Leave all but these vertices."""
+
+    def report(self, more: int) -> None:
+        """Say how much is held, with `more` numbers besides its own."""
+
+
+@dataclass(frozen=True, eq=False)
+class Round:
+    """The games of one round that cut: n maxima of two earlier columns.
+
+    Attributes:
+        earlier, later: (n,) the columns; ties go to the earlier.
+        token, tolerance: (n,) of the cut between them.
+        result: (n,) the columns that hold the maxima.
+    """
+
+    earlier: Array
+    later: Array
+    token: Array
+    tolerance: Array
+    result: Array
 
 
 class Tournament:
     """Rounds of pairwise maxima for all windows at once.
 
-    values: (V, entries + games) of the entries, then of the games that cut; same[i]: entry whose value game i has.
+    Columns are the entries of the windows, then the games that cut.
+
+    Attributes:
+        values: (V, columns) at the vertices.
+        scale: (columns,) what their rounding errors are relative to.
+        same: (columns,) the column whose value each has: not its own where a game only touches a tie.
+        rounds: the games that cut.
     """
 
-    def __init__(self, reading: FrameReading, values: Array, scale: Array, kink: int) -> None:
-        self.reading, self.values, self.scale, self.kink = reading, values, scale, kink
+    def __init__(self, frame: Frame, values: Array, scale: Array, kink: int) -> None:
+        self.frame, self.values, self.scale, self.kink = frame, values, scale, kink
         self.same = np.arange(values.shape[1])
-        self.played: list[tuple[Array, Array, Array, Array, Array]] = []  # earlier, later, token, tolerance, result
+        self.rounds: list[Round] = []
 
-    def play(self, ids: Array) -> Array:
-        """Final entry or game of every window, given its entries in order (−1: none)."""
-        reading = self.reading
-        while len(ids) and (ids >= 0).sum(1).max() > 1:
-            width = int((ids >= 0).sum(1).max())
-            ids = np.take_along_axis(ids, np.argsort(ids < 0, axis=1, kind="stable"), 1)[:, :width]
+    def play(self, entrants: Array) -> Array:
+        """Final column of every window: (W,), given its entries in order, (W, k) with −1 for none."""
+        while len(entrants) and (entrants >= 0).sum(1).max() > 1:
+            width = int((entrants >= 0).sum(1).max())
+            to_the_left = np.argsort(entrants < 0, axis=1, kind="stable")
+            entrants = np.take_along_axis(entrants, to_the_left, 1)[:, :width]
             if width % 2:
-                ids = np.concatenate([ids, np.full((len(ids), 1), -1)], 1)
-            first, second = ids[:, 0::2].copy(), ids[:, 1::2]
-            both = second >= 0
-            columns = self.values.shape[1]
-            names, which = np.unique(first[both] * columns + second[both], return_inverse=True)
-            games = np.stack(np.divmod(names, columns), 1)
-            z = self.values.take(games[:, 1], 1) - self.values.take(games[:, 0], 1)
-            low, high = span(z)
-            tolerance = GAMMA * self.scale[games].sum(1)
-            result = np.where(high > tolerance, games[:, 1], games[:, 0])
-            open_games = np.flatnonzero((high > tolerance) & (low <= tolerance))
-            result[open_games] = columns + np.arange(len(open_games))
-            a, b = games[open_games].T
-            token = mix(mix((self.kink << 8) + 254) + result[open_games])
-            z = z.take(open_games, 1)
-            splits = cut(reading.cells, z, token, tolerance[open_games], reading.most)
-            reading.follow(splits)
-            for split in splits:
-                self.values = split.extend(self.values)
-            touching = low[open_games] >= -tolerance[open_games]  # the value is the later one's, the key is not
-            self.same = np.append(self.same, np.where(touching, self.same[b], result[open_games]))
-            self.played.append((a, b, token, tolerance[open_games], result[open_games]))
-            largest = np.maximum(self.values.take(a, 1), self.values.take(b, 1))
-            self.values = np.concatenate([self.values, largest], 1)
-            reading.report(self.values.size)
-            self.scale = np.append(self.scale, np.maximum(self.scale[a], self.scale[b]))
-            first[both] = result[which]
-            ids = first
-        return ids.max(1) if len(ids) else np.zeros(0, np.int64)
+                entrants = np.concatenate([entrants, np.full((len(entrants), 1), -1)], 1)
+
+            earlier, later = entrants[:, 0::2].copy(), entrants[:, 1::2]
+            both = later >= 0  # the others go on to the next round
+            names, which = np.unique(earlier[both] * len(self.scale) + later[both], return_inverse=True)
+            earlier[both] = self._maxima(*np.divmod(names, len(self.scale)))[which]
+            entrants = earlier
+        return entrants.max(1) if len(entrants) else np.zeros(0, np.int64)
+
+    def _maxima(self, earlier: Array, later: Array) -> Array:
+        """Columns that hold the maxima of pairs of columns: (games,); new ones where the complex had to be cut."""
+        z = self.values.take(later, 1) - self.values.take(earlier, 1)
+        low, high = span(z)
+        tolerance = GAMMA * (self.scale[earlier] + self.scale[later])
+        result = np.where(high > tolerance, later, earlier)
+        cutting = np.flatnonzero((high > tolerance) & (low <= tolerance))
+        new = len(self.scale) + np.arange(len(cutting))
+        result[cutting] = new
+
+        games = Round(
+            earlier=earlier[cutting],
+            later=later[cutting],
+            token=mix(mix((self.kink << 8) + _GAME) + new),
+            tolerance=tolerance[cutting],
+            result=new,
+        )
+        splits = self.frame.cut(z.take(cutting, 1), games.token, games.tolerance)
+        self.frame.follow(splits)
+        for split in splits:
+            self.values = split.extend(self.values)
+
+        touching = low[cutting] >= -games.tolerance  # the value is the later one's, the key is not
+        self.same = np.append(self.same, np.where(touching, self.same[games.later], new))
+        self.rounds.append(games)
+        largest = np.maximum(self.values.take(games.earlier, 1), self.values.take(games.later, 1))
+        self.values = np.concatenate([self.values, largest], 1)
+        self.scale = np.append(self.scale, np.maximum(self.scale[games.earlier], self.scale[games.later]))
+        self.frame.report(self.values.size)
+        return result
 
     def merge(self, columns: Array, windows: Array, finals: Array) -> None:
-        """Regions take the tokens of their winners in place of those of the games; regions of equal key become one."""
-        reading, cells = self.reading, self.reading.cells
-        a, b, token, tolerance, _ = (np.concatenate(v) for v in zip(*self.played, strict=True))
-        z = self.values.take(b, 1) - self.values.take(a, 1)
-        later, earlier = cells.any_bits(z > tolerance, z < -tolerance)
-        if (later & earlier).any():
+        """Regions take the tokens of their winners in place of those of the games; regions of equal key become one.
+
+        Args:
+            columns: (entries,) the number among all entries of each column that is one.
+            windows, finals: (W,) windows that were decided by games that cut, and their final columns.
+        """
+        cells = self.frame.cells
+        earlier, later, token, tolerance = (
+            np.concatenate([getattr(games, name) for games in self.rounds])
+            for name in ("earlier", "later", "token", "tolerance")
+        )
+        z = self.values.take(later, 1) - self.values.take(earlier, 1)
+        later_wins, earlier_wins = cells.any_bits(z > tolerance, z < -tolerance)
+        if (later_wins & earlier_wins).any():
             raise Degenerate("a region is still cut")
+
         with np.errstate(over="ignore"):
-            key = cells.regions()[0] - sum_tokens(later, token)
-            step = max(64, (1 << 22) // self.values.shape[1])
+            key = cells.regions()[0] - sum_tokens(later_wins, token)
+            step = max(64, _WINNERS // len(self.scale))
             for i in range(0, len(key), step):
-                won = unpack(later[i : i + step], len(token))
-                winner = np.empty((len(won), self.values.shape[1]), np.int64)
-                winner[:, : len(columns)] = columns
-                done = 0
-                for games in self.played:  # one round after the other
-                    n = len(games[0])
-                    winner[:, games[4]] = np.where(won[:, done : done + n], winner[:, games[1]], winner[:, games[0]])
-                    done += n
+                winner = self._winners(unpack(later_wins[i : i + step], len(token)), columns)
                 key[i : i + step] += winner_tokens(self.kink, windows, winner[:, finals]).sum(1)
+
         before = len(cells.x)
         kept = cells.rekey(key)
         if len(kept) < before:
             self.values = self.values.take(kept, 0)
-            for block in reading.blocks:
-                block.values = block.values.take(kept, 0)
+            self.frame.keep(kept)
+
+    def _winners(self, later_wins: Array, columns: Array) -> Array:
+        """The entry that has won each column, (regions, columns), from who wins each game, (regions, games) bool."""
+        winner = np.empty((len(later_wins), len(self.scale)), np.int64)
+        winner[:, : len(columns)] = columns
+        done = 0
+        for games in self.rounds:  # one after the other: a round's players are the results of those before
+            wins = later_wins[:, done : done + len(games.result)]
+            winner[:, games.result] = np.where(wins, winner[:, games.later], winner[:, games.earlier])
+            done += len(games.result)
+        return winner
 
 
-def span(values: Array) -> tuple[Array, Array]:
-    """Smallest and largest value of every column."""
-    return values.min(0), values.max(0)
+def prune(
+    rows: Tensor, index: Array, bounds: Callable[[Tensor], tuple[Array, Array, Array]]
+) -> tuple[Array, Array, Array, Array]:
+    """What bounds alone decide of the windows of a selection.
+
+    Args:
+        rows: (r + 1, entries).
+        index: (W, k) entries of every window, −1: none.
+        bounds: (low, high, rounding scale), each (n,), of flat tensors (r + 1, n).
+
+    Returns:
+        The winner of every window, (W,), as far as it is decided; the windows still open, (O,); their candidates,
+        (O, k), −1: none; and the rounding scale of every entry.
+    """
+    low, high, scale = bounds(rows)
+    padding = index < 0
+    top, bottom = np.where(padding, -np.inf, high[index]), np.where(padding, -np.inf, low[index])
+    slack = GAMMA * np.where(padding, 0, scale[index]).max(1)
+    candidate = ~padding & (top >= (bottom.max(1) - slack)[:, None])
+    equal = np.where(candidate, top == bottom, True).all(1)  # constants that are equal: the first wins
+    still_open = np.flatnonzero((candidate.sum(1) > 1) & ~equal)
+    winner = _first(index, candidate)
+
+    candidates = np.where(candidate[still_open], index[still_open], -1)
+    if len(still_open):  # out: an entry never above the likely winner, by the bounds of the difference
+        lead = np.where(candidates >= 0, ((low + high) / 2)[candidates], -np.inf).argmax(1)
+        window, place = np.nonzero((candidates >= 0) & (np.arange(candidates.shape[1]) != lead[:, None]))
+        leader, rival = (
+            torch.from_numpy(entry).to(rows.device)
+            for entry in (candidates[window, lead[window]], candidates[window, place])
+        )
+        least = bounds(rows[:, leader] - rows[:, rival])[0]
+        out = np.where(lead[window] < place, least >= 0, least > 0)  # an earlier entry loses only if strictly below
+        candidates[window[out], place[out]] = -1
+        winner[still_open] = _first(candidates, candidates >= 0)
+    several = (candidates >= 0).sum(1) > 1
+    return winner, still_open[several], candidates[several], scale
+
+
+def _first(entries: Array, mask: Array) -> Array:
+    """The first entry of every row that the mask has: (W, k), (W, k) bool → (W,)."""
+    first: Array = entries[np.arange(len(entries)), mask.argmax(1)]
+    return first
