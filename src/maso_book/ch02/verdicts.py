@@ -61,8 +61,8 @@ def verdicts(results: dict[str, list[Record]]) -> list[Verdict]:
 
 def by_seeds(records: Sequence[Record]) -> tuple[list[Record], list[Record]]:
     """The records of "02-toy" that the chapter began with, and those of `NEW_SEEDS`."""
-    first = [record for record in records if record.config["seed"] not in NEW_SEEDS]
-    return first, [record for record in records if record.config["seed"] in NEW_SEEDS]
+    new = [record for record in records if record.config["seed"] in NEW_SEEDS]
+    return [record for record in records if record.config["seed"] not in NEW_SEEDS], new
 
 
 def arm(records: Sequence[Record], biases: str) -> list[Record]:
