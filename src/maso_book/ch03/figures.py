@@ -53,7 +53,8 @@ def coded_cells(ax: Axes, m: MASO, reach: float) -> Axes:
     """
     for polygon, code in zip(_fill_cells(ax, m, reach), all_codes(m.K), strict=True):
         if len(polygon):
-            ax.text(*polygon.mean(0), "".join(map(str, code)), ha="center", va="center")
+            x, y = polygon.mean(0)
+            ax.text(x, y, "".join(map(str, code)), ha="center", va="center")
     for k, w in enumerate(m.A[:, 1].tolist(), 1):
         ax.annotate("", w, (0, 0), arrowprops={"arrowstyle": "-|>", "color": PALETTE["blue"], "lw": 1.5})
         ax.text(w[0] * 1.25, w[1] * 1.25, f"$W_{k}$", color=PALETTE["blue"], ha="center", va="center")
@@ -180,7 +181,7 @@ def boundary(ax: Axes, record: Record, labels: str) -> Axes:
     for line in np.split(record.arrays[f"{labels}_points"], ends):
         angle = np.abs(turns(np.diff(line.astype(float), axis=0)))
         ax.plot(*line.T, color=PALETTE["black"], lw=1.3)
-        ax.scatter(*line[1:-1].T, s=40 * angle, color=PALETTE["vermilion"], alpha=0.7, lw=0, zorder=3)
+        ax.scatter(line[1:-1, 0], line[1:-1, 1], s=40 * angle, color=PALETTE["vermilion"], alpha=0.7, lw=0, zorder=3)
 
     boundaries = as_table([record], "boundaries").set_index(["labels", "width"])
     widest = boundaries.loc[(labels, record.config["widths"][-1])]
@@ -227,7 +228,8 @@ def reciprocal(ax: Axes, lifted: Lift) -> Axes:
     a, b = lifted.cells.adjacency.T
     mu = lifted.centroids
     _add_lines(ax, np.stack([mu[a], mu[b]], 1), color="#555555", width=0.5)
-    ax.scatter(*mu.T, s=14, c=shades(np.arange(len(mu))), edgecolors=PALETTE["black"], linewidths=0.4, zorder=3)
+    colours = shades(np.arange(len(mu)))
+    ax.scatter(mu[:, 0], mu[:, 1], s=14, c=colours, edgecolors=PALETTE["black"], linewidths=0.4, zorder=3)
     ax.autoscale()
     ax.set(aspect="equal", xlabel="$\\mu_1$", ylabel="$\\mu_2$", title="their centroids")
     ax.grid(False)
