@@ -228,9 +228,8 @@ def reciprocal(ax: Axes, lifted: Lift) -> Axes:
     a, b = lifted.cells.adjacency.T
     mu = lifted.centroids
     _add_lines(ax, np.stack([mu[a], mu[b]], 1), color="#555555", width=0.5)
-    ax.scatter(
-        mu[:, 0], mu[:, 1], s=14, c=shades(np.arange(len(mu))), edgecolors=PALETTE["black"], linewidths=0.4, zorder=3
-    )
+    colours = shades(np.arange(len(mu)))
+    ax.scatter(mu[:, 0], mu[:, 1], s=14, c=colours, edgecolors=PALETTE["black"], linewidths=0.4, zorder=3)
     ax.autoscale()
     ax.set(aspect="equal", xlabel="$\\mu_1$", ylabel="$\\mu_2$", title="their centroids")
     ax.grid(False)

@@ -99,8 +99,8 @@ def _judge_layers(claim: str, records: list[Record]) -> Verdict:
         f"single layers in up to {single['inputs'].max()} dimensions: {wrong} mismatches."
     )
     effect = f"{wrong:,} of {comparisons + single['compared'].sum():,} comparisons differ"
-    holds: Outcome = "holds" if points["random"] >= 10**6 else "not tested"
-    return Verdict(claim, "does not hold" if wrong else holds, evidence, effect)
+    if_right: Outcome = "holds" if points["random"] >= 10**6 else "not tested"
+    return Verdict(claim, "does not hold" if wrong else if_right, evidence, effect)
 
 
 def _judge_bends(claim: str, records: list[Record]) -> Verdict:
@@ -115,8 +115,8 @@ def _judge_bends(claim: str, records: list[Record]) -> Verdict:
         "or more."
     )
     effect = f"{above} of {count:,} bends above the bound, error ≤ {worst:.0e} rad"
-    holds: Outcome = "holds" if enough(networks, seeds=20) else "not tested"
-    return Verdict(claim, "does not hold" if worst > ANGLE or above else holds, evidence, effect)
+    if_right: Outcome = "holds" if enough(networks, seeds=20) else "not tested"
+    return Verdict(claim, "does not hold" if worst > ANGLE or above else if_right, evidence, effect)
 
 
 def _judge_turning(claim: str, records: list[Record]) -> Verdict:
@@ -184,5 +184,5 @@ def _judge_one(claim: str, records: list[Record]) -> Verdict:
         f"somewhere in {unweighted} of {len(networks)} networks."
     )
     effect = f"{wrong:,} of {points:,} points differ, {concave} of {len(networks)} lifts fail"
-    holds: Outcome = "holds" if len(networks) >= 15 and points >= 10**5 else "not tested"
-    return Verdict(claim, "does not hold" if concave or wrong else holds, evidence, effect)
+    if_right: Outcome = "holds" if len(networks) >= 15 and points >= 10**5 else "not tested"
+    return Verdict(claim, "does not hold" if concave or wrong else if_right, evidence, effect)
