@@ -94,11 +94,11 @@ def order_of(keys: Array) -> tuple[Array, Array]:
     """
     low = np.int64((1 << len(keys).bit_length()) - 1)
     order = np.sort((keys & ~low) | np.arange(len(keys))) & low
-    found = keys.take(order)
-    if (found[1:] < found[:-1]).any():  # two keys agree in their high bits
+    sorted_keys = keys.take(order)
+    if (sorted_keys[1:] < sorted_keys[:-1]).any():  # two keys agree in their high bits
         order = np.argsort(keys)
-        found = keys.take(order)
-    return order, found
+        sorted_keys = keys.take(order)
+    return order, sorted_keys
 
 
 def order_along(segment: Array, t: Array) -> Array:

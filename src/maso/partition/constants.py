@@ -24,7 +24,7 @@ ROUNDING = 1e-14
 SAMPLE = 64
 """Centres of regions that are forwarded at the least: one batch, of which the operators' calls cost most."""
 
-SHARE = 0.1
+SHARE = 0.05
 """Share of a run's cost for which more centres are forwarded, and vertices looked at closely."""
 
 CLOSE_LOOKS = 4

@@ -100,9 +100,9 @@ def estimate(graph: Graph, model: Snapshot, plane: Plane, *, samples: int) -> Es
     probability = _probabilities(predicted)
     places = (np.arange(samples) + rng.random(samples)) / samples  # one in each of equal shares of the probability
     drawn = np.searchsorted(np.cumsum(probability)[:-1], places, side="right")
-    found = [sampler.descend(tiles[i], probability[i], predicted[i], rng) for i in drawn]
-    mean, low, high = _interval(np.array([weight for weight, _ in found]))
-    typical = sorted(found)[samples // 2][1]
+    draws = [sampler.descend(tiles[i], probability[i], predicted[i], rng) for i in drawn]
+    mean, low, high = _interval(np.array([weight for weight, _ in draws]))
+    typical = sorted(draws)[samples // 2][1]
     return Estimate(1 + mean, 1 + low, 1 + high, sampler.seconds(typical, 1 + mean))
 
 
@@ -130,8 +130,8 @@ class _Sampler:
         began = time.perf_counter()
         batches, step = [], batch(self.graph)
         for i in range(0, len(points), step):
-            found = forward(self.graph, self.model, self.plane.points(points[i : i + step]), codes=True)
-            batches.append(np.concatenate([np.zeros((len(found.key), 0), np.uint8), *found.codes.values()], 1))
+            forwarded = forward(self.graph, self.model, self.plane.points(points[i : i + step]), codes=True)
+            batches.append(np.concatenate([np.zeros((len(forwarded.key), 0), np.uint8), *forwarded.codes.values()], 1))
         self.forwarded += len(points)
         self.forward_seconds += time.perf_counter() - began
         return np.concatenate(batches)
@@ -211,18 +211,18 @@ class _Sampler:
         return run + centres * self.forward_seconds / self.forwarded
 
 
-def _extrapolated(affine: float, rest: float, ratio: float) -> float:
-    """Time of a window with `ratio` times the regions of one whose affine operators and whose rest took so long.
+def _extrapolated(affine: float, vertices: float, ratio: float) -> float:
+    """Time of a window with `ratio` times the regions of one whose affine operators and whose vertices took so long.
 
     The units that bend in a window grow like its side, the regions like its area: so do the vertices, and with the
     units the rows, on which affine operators act.  The rest takes vertices × rows where these are coefficients, and is
     cut into tiles beyond the point where it outweighs the affine operators.
     """
-    if affine > rest * ratio:
-        at_best = affine * math.sqrt(ratio) + rest * ratio * math.sqrt(ratio)
+    if affine > vertices * ratio:
+        at_best = affine * math.sqrt(ratio) + vertices * ratio * math.sqrt(ratio)
     else:
-        at_best = 2 * math.sqrt(affine * rest) * ratio
-    return max(rest * ratio, at_best)
+        at_best = 2 * math.sqrt(affine * vertices) * ratio
+    return max(vertices * ratio, at_best)
 
 
 def _cuts(low: float, high: float, parts: int, shift: float) -> list[float]:

@@ -139,10 +139,10 @@ class Partition:
             return np.zeros((0, self.values.shape[1], 2)), np.zeros((0, self.values.shape[1]))
         half, first, region = self._sides(chosen)
         start, end = f.start[half], f.end[half]
-        here, there = self.values.take(start, 0), self.values.take(end, 0)
-        mean = np.add.reduceat(here, first, axis=0) / np.bincount(region)[:, None]
+        at_start, at_end = self.values.take(start, 0), self.values.take(end, 0)
+        mean = np.add.reduceat(at_start, first, axis=0) / np.bincount(region)[:, None]
         along = self.vertices.take(end, 0) - self.vertices.take(start, 0)
-        middle = (here + there) / 2 - mean.take(region, 0)
+        middle = (at_start + at_end) / 2 - mean.take(region, 0)
         integral = [np.add.reduceat(middle * along[:, i : i + 1], first, axis=0) for i in (1, 0)]
         A = np.stack([integral[0], -integral[1]], 2) / f.area[chosen][:, None, None]
         return A, mean - np.einsum("fkd,fd->fk", A, f.centre[chosen])
@@ -164,19 +164,19 @@ class Partition:
 
     def code(self, region: int) -> dict[str, Array]:
         """The code of a region: by layer, the pieces of its gates or the positions of its winners."""
-        found = self.forward(np.array([region]), codes=True).codes
-        return {path: values[0] for path, values in found.items()}
+        codes = self.forward(np.array([region]), codes=True).codes
+        return {path: values[0] for path, values in codes.items()}
 
     @cached_property
     def slopes(self) -> Array:
         """Slopes A of all regions, (F, K, 2), by forwarding tangents: exact to rounding however small the region."""
         directions = self._directions
         step = max(16, batch(self._graph) // 3)
-        found = [
+        batches = [
             tangents(self._graph, self._model, self.plane.points(self.centres[i : i + step]), directions)[1]
             for i in range(0, len(self), step)
         ]
-        return np.concatenate(found)
+        return np.concatenate(batches)
 
     @property
     def _directions(self) -> Any:

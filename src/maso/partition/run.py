@@ -86,10 +86,10 @@ def compute(graph: Graph, model: Snapshot, plane: Plane, limits: Limits, *, prog
         raise MasoError(
             f"partition: the tiles do not fit together ({error}); choose a slightly different window."
         ) from error
-    found = Partition(plane, whole.cells, whole.faces, whole.values, graph, model, tiles=len(tiles))
-    _certify(found, centres_to_check(len(found), whole.cost.total, point_cost(graph, model)))
-    _look_closer(graph, model, found, SHARE * whole.cost.total)
-    return found
+    result = Partition(plane, whole.cells, whole.faces, whole.values, graph, model, tiles=len(tiles))
+    _certify(result, centres_to_check(len(result), whole.cost.total, point_cost(graph, model)))
+    _look_closer(graph, model, result, SHARE * whole.cost.total)
+    return result
 
 
 def _too_many(max_regions: int, guess: Estimate) -> str:
@@ -100,35 +100,35 @@ def _too_many(max_regions: int, guess: Estimate) -> str:
     )
 
 
-def _certify(found: Partition, centres: int) -> None:
+def _certify(result: Partition, centres: int) -> None:
     """Forward so many centres: those of the first regions, a random choice, since they are sorted by key, a hash."""
-    _compare(found, np.arange(centres))
-    n = len(found)
-    found.certified = "all centres" if centres == n else f"{centres:,} of {n:,} centres"
+    _compare(result, np.arange(centres))
+    n = len(result)
+    result.certified = "all centres" if centres == n else f"{centres:,} of {n:,} centres"
 
 
-def _compare(found: Partition, regions: Array) -> None:
+def _compare(result: Partition, regions: Array) -> None:
     if not len(regions):
         return
-    forwarded = found.forward(regions)
-    A, b = found.affine(regions)
-    ours = np.einsum("fkd,fd->fk", A, found.centres[regions]) + b
+    forwarded = result.forward(regions)
+    A, b = result.affine(regions)
+    ours = np.einsum("fkd,fd->fk", A, result.centres[regions]) + b
     error = np.abs(ours - forwarded.output).max(1, initial=0.0)
-    excess = error - AGREE * forwarded.scale - ROUNDING * found.reach(regions)
+    excess = error - AGREE * forwarded.scale - ROUNDING * result.reach(regions)
     if not (excess <= 0).all():
         worst = int(np.argmax(excess))
         raise MasoError(
-            f"partition: at {found.centres[regions[worst]].tolist()} the affine map of the region misses the network "
+            f"partition: at {result.centres[regions[worst]].tolist()} the affine map of the region misses the network "
             f"by {error[worst]:.3g}: float64 does not resolve this window. Use a smaller one, with its origin inside."
         )
-    if (forwarded.sure & (forwarded.key != found.keys[regions])).any():
+    if (forwarded.sure & (forwarded.key != result.keys[regions])).any():
         raise MasoError(
             "partition: the code of a region differs from the network's at its centre: float64 does not resolve this "
             "window. Use a smaller one, with its origin inside."
         )
 
 
-def _look_closer(graph: Graph, model: Snapshot, found: Partition, budget: float) -> None:
+def _look_closer(graph: Graph, model: Snapshot, result: Partition, budget: float) -> None:
     """Zoom in on vertices where several lines meet, to rounding: all regions there must be known.
 
     In a window so large that float64 cannot tell the lines apart, regions would be lost without a trace; a small window
@@ -138,13 +138,13 @@ def _look_closer(graph: Graph, model: Snapshot, found: Partition, budget: float)
         budget: as many vertices as cost no more than this, at least `CLOSE_LOOKS`, in a random order.
     """
     spent = 0.0
-    for looks, vertex in enumerate(np.random.default_rng(1).permutation(found.snapped)):
+    for looks, vertex in enumerate(np.random.default_rng(1).permutation(result.snapped)):
         if looks >= CLOSE_LOOKS and spent > budget:
             break
-        spent += _zoom_in(graph, model, found, found.vertices[vertex])
+        spent += _zoom_in(graph, model, result, result.vertices[vertex])
 
 
-def _zoom_in(graph: Graph, model: Snapshot, found: Partition, vertex: Array) -> float:
+def _zoom_in(graph: Graph, model: Snapshot, result: Partition, vertex: Array) -> float:
     """Ever smaller windows around one vertex (2,), as long as several lines meet there.
 
     Returns:
@@ -154,14 +154,14 @@ def _zoom_in(graph: Graph, model: Snapshot, found: Partition, vertex: Array) -> 
         MasoError: one has a region that is not known.
     """
     s, t = vertex
-    s0, s1, t0, t1 = found.plane.bounds
+    s0, s1, t0, t1 = result.plane.bounds
     spent = 0.0
     for level in range(1, ZOOMS + 1):
         w, h = ZOOM**level * (s1 - s0), ZOOM**level * (t1 - t0)
         bounds = (max(s0, s - w), min(s1, s + w), max(t0, t - h), min(t1, t + h))
         if not (bounds[1] - bounds[0] > 1e-12 * abs(s) and bounds[3] - bounds[2] > 1e-12 * abs(t)):
             break  # the coordinates themselves are no finer
-        small = found.plane.window(*bounds)
+        small = result.plane.window(*bounds)
         try:
             tile = run_window(graph, model, small, Limits(100_000, default_bytes()))
         except (Degenerate, TooMany, TooLarge):
@@ -172,7 +172,7 @@ def _zoom_in(graph: Graph, model: Snapshot, found: Partition, vertex: Array) -> 
         step = max(w * float(small.u.abs().max()), h * float(small.v.abs().max()))
         if step < FINEST * centres.scale.min():
             break  # steps of this size drown in the numbers of the network
-        known = found.keys.take(np.searchsorted(found.keys, centres.key), mode="clip") == centres.key
+        known = result.keys.take(np.searchsorted(result.keys, centres.key), mode="clip") == centres.key
         if (centres.sure & ~known).any():
             raise MasoError(
                 f"partition: near {[float(s), float(t)]} there are regions that float64 does not resolve in this "

@@ -122,7 +122,7 @@ class Points:
         Args:
             spare: number of the first of `ahead` spare rows, for the points evaluated first.
         """
-        line, level, found = self.line, self.level, []
+        line, level, levels = self.line, self.level, []
         place, low, high = line.place, line.low, line.high
         size, bend = len(place) + 2 * len(line.segment), -self.bend * jump[self.unit]
         column, whole, turn = np.empty(size, np.int64), np.zeros(size), np.zeros(size)
@@ -132,7 +132,7 @@ class Points:
         for now in range(int(level.max(initial=0)), -1, -1):
             points = np.flatnonzero(level == now) if now else self.wanted
             first = spare if now else self.first
-            found.append(_between(first, place[points], low[points], high[points], column, t, turn))
+            levels.append(_between(first, place[points], low[points], high[points], column, t, turn))
             if now:
                 column[place[points]] = spare + np.arange(len(points))
                 spare += len(points)
@@ -143,7 +143,7 @@ class Points:
                 width = whole[high] - whole[low]
                 t, turn = whole.copy(), turn.copy()
                 t[place], turn[place] = (self.t - whole[low]) / width, bend * width
-        return found
+        return levels
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,12 +167,12 @@ class _Line:
 def _between(first: int, place: Array, low: Array, high: Array, column: Array, t: Array, turn: Array) -> Combination:
     """Values at some places of a line from all that lies from low to high there: rows `column` with parameters t from 0
     to 1 and turns of slope."""
-    here, count = t.take(place), high - low + 1
+    own, count = t.take(place), high - low + 1
     pointer = np.concatenate([[0], np.cumsum(count)])
     entry = np.arange(pointer[-1]) + np.repeat(low - pointer[:-1], count)
-    one, other = np.repeat(here, count), t.take(entry)
+    one, other = np.repeat(own, count), t.take(entry)
     weight = turn.take(entry) * np.minimum(one, other) * (1 - np.maximum(one, other))
-    weight[pointer[:-1]], weight[pointer[1:] - 1] = 1 - here, here
+    weight[pointer[:-1]], weight[pointer[1:] - 1] = 1 - own, own
     return Combination(first, pointer, column.take(entry), weight)
 
 
