@@ -54,7 +54,8 @@ def auc(positive: np.ndarray, negative: np.ndarray) -> float:
     """Chance that a positive value exceeds a negative one, ties counting half: the area under the ROC curve."""
     from scipy.stats import mannwhitneyu
 
-    return float(mannwhitneyu(positive, negative, method="asymptotic").statistic / (len(positive) * len(negative)))
+    ranked = mannwhitneyu(*(np.asarray(values, np.float64) for values in (positive, negative)), method="asymptotic")
+    return float(ranked.statistic / (len(positive) * len(negative)))  # ranks are summed in the values' precision
 
 
 def dip(values: np.ndarray) -> tuple[float, float]:

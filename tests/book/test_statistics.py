@@ -34,6 +34,8 @@ def test_auc_counts_pairs() -> None:
     positive, negative = np.array([1.0, 2.0, 2.0, 5.0]), np.array([2.0, 0.0, 3.0])
     pairs = [(p > n) + 0.5 * (p == n) for p in positive for n in negative]
     assert auc(positive, negative) == pytest.approx(np.mean(pairs))
+    many = np.random.default_rng(0).normal(size=(2, 5000)).astype(np.float32)
+    assert auc(*many) == auc(*many.astype(np.float64))
 
 
 def test_rank_correlation_row_by_row() -> None:
