@@ -26,6 +26,7 @@ from maso.errors import MasoError
 from maso_book import chapters, records, registry, results, runner
 from maso_book.differences import differences
 from maso_book.experiment import Experiment
+from maso_book.locks import locked
 from maso_book.parameters import PARAMETERS, PROFILES, check_device, check_profile
 from maso_book.records import Record
 
@@ -68,7 +69,8 @@ def _parser() -> argparse.ArgumentParser:
     status = commands.add_parser("status", help="which records exist, which chapters are fresh")
     status.set_defaults(command=_status)
 
-    verify = commands.add_parser("verify", help="re-hash all records, re-run one small cell of each experiment")
+    verify = commands.add_parser("verify", help="re-hash all records: seconds, no data set")
+    verify.add_argument("--rerun", action="store_true", help="and run the quickest cell of each experiment again")
     verify.set_defaults(command=_verify)
 
     new = commands.add_parser("new-chapter", help="write a chapter from the template")
@@ -218,6 +220,10 @@ def _verify(options: argparse.Namespace) -> int:
     for problem in problems:
         print(f"maso: {problem}", file=sys.stderr)
     wrong = [] if not problems else [f"{len(problems)} files"]
+    if not options.rerun:
+        sealed = len(list(records.results_folder().glob("*/*.json")))
+        print(f"{sealed} records, {len(problems)} problems. `--rerun` runs one cell of each experiment again.")
+        return _report(wrong)
     for experiment in registry.registry().values():
         found = _verify_cell(experiment)
         if found is None:
@@ -249,6 +255,9 @@ def _verify_cell(experiment: Experiment) -> list[str] | None:
     if seconds > LONGEST_CHECK:
         print(f"{experiment.name}: not re-run: its quickest cell takes {seconds:.0f} s")
         return None
+    data = getattr(config, "dataset", None)
+    needs = f"{seconds:.0f} s" + (f", the data set {data}" if data else "")
+    print(f"{experiment.name}: running {record.hash} again ({needs})", flush=True)
     try:
         again = results.compute(experiment, config, device=record.provenance["device"])
     except MasoError as error:
@@ -289,9 +298,16 @@ def _new_chapter(options: argparse.Namespace) -> int:
 
 
 def _book(options: argparse.Namespace) -> int:
+    root = maso_book.tree.root()
+    with locked(root / "_build" / "locks" / "book", wait=False) as alone:
+        if not alone:
+            raise MasoError("Another process builds the book in this tree. Wait for it, then run the same again.")
+        return _build(root)
+
+
+def _build(root: Path) -> int:
     import maso_book.site
 
-    root = maso_book.tree.root()
     stale = [chapter for chapter in chapters.written() if not runner.is_fresh(chapter)]
     if stale:
         print(f"Running {', '.join(chapter.name for chapter in stale)}", flush=True)
@@ -305,15 +321,18 @@ def _book(options: argparse.Namespace) -> int:
     )
     if not (index.is_file() and built.is_file()):
         print("Building the site", flush=True)
-        for old in built.parent.glob("site-*.done"):
-            old.unlink()
-        shutil.rmtree(root / "_build" / "html", ignore_errors=True)  # pages of chapters that are no more
         maso_book.site.write_generated(root)
-        how = "build book -W -n --keep-going --all -q"
+        aside = root / "_build" / "aside"  # the site that is there stays until the new one is whole
+        shutil.rmtree(aside, ignore_errors=True)
+        how = f"build book -W -n --keep-going --all -q --path-output {aside.relative_to(root)}"
         jupyter_book = [str(Path(sys.executable).with_name("jupyter-book")), *how.split()]
         if subprocess.run(jupyter_book, cwd=root, stdin=subprocess.DEVNULL, check=False).returncode:
             print("maso: the site was not built; jupyter-book says why above.", file=sys.stderr)
             return _report([*failed, "the site"])
+        for old in built.parent.glob("site-*.done"):
+            old.unlink()
+        shutil.rmtree(index.parent, ignore_errors=True)
+        os.replace(aside / "_build" / "html", index.parent)
         records.write(built, b"")
     print(f"The book is built. Open {index.as_uri()}")
     return _report(failed)
@@ -322,7 +341,7 @@ def _book(options: argparse.Namespace) -> int:
 def _site_digest(root: Path) -> str:
     """Digest of all that the site is built from, the chapters with their outputs included."""
     folders = [root / "book", root / "notebooks", root / "results", root / "src"]
-    derived = {"generated", "__pycache__", "_build", "maso.egg-info"}
+    derived = {"generated", "generated.tmp", "__pycache__", "_build", "maso.egg-info"}
     files = [root / name for name in ("_config.yml", "README.md", "CITATION.cff") if (root / name).is_file()]
     for folder in folders:
         found = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.suffix != ".tmp")

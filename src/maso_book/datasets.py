@@ -2,13 +2,15 @@
 
 `load(name)` looks for `<data directory>/<name>.npz`; where that file is missing, torchvision loads (or downloads) the
 original and the file is written for the next time.  The data directory is the `root` argument, else the environment
-variable `MASO_DATA`, else `./data` if it exists, else a per-user cache.  `digits` needs no file at all.
+variable `MASO_DATA`, else `data/` of the working tree if it exists, else a per-user cache.  `digits` needs no file at
+all.
 
 Pixels stay uint8, images are N × height × width × channels: nothing is normalised here.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Callable
@@ -20,6 +22,7 @@ from types import ModuleType
 import numpy as np
 import torch
 
+import maso_book.tree
 from maso.errors import MasoError
 
 _TEN = tuple("0123456789")
@@ -45,6 +48,16 @@ CLASSES: dict[str, tuple[str, ...]] = {
     "digits": _TEN,
 }
 """The data sets by name, with the names of their classes in the order of the labels."""
+
+CHECKSUMS = {
+    "cifar10": "810761cc3fb9c28abd482dab203907a100d02ba93b362a06e2adfad99a097a08",
+    "cifar100": "9efba692b311f88385fde5cb3fcf927a8570b319e61edeaee012adc29e3c681b",
+    "mnist": "9e176c0781a87c0e9cb9a15e0e5729c059e7d0136a15e4ee88a5cbf7f1a44ba1",
+    "fashion_mnist": "86f9b29a7eb0994da0b26141ef3f78daa80ea92f3da319e9809dde8e285d0cc6",
+    "usps": "76bb4dcb4fa3b2ac90263bdd4aee6b133ebb1544e7ac49b6636b58aa5ae0c8ec",
+    "digits": "06253cf6a36aad90ae0da787b7d41a50d82cfc1c9ecae5dff29c56425fc2390e",
+}
+"""`Dataset.checksum` of the published sets; SVHN's is not known here. Anything else under their names is refused."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +97,7 @@ def load(name: str, *, root: str | Path | None = None) -> Dataset:
 
     Args:
         name: `cifar10`, `cifar100`, `mnist`, `fashion_mnist`, `usps`, `svhn`, or `digits` (drawn, no file).
-        root: the data directory; by default `MASO_DATA`, `./data` if it exists, or a per-user cache.
+        root: the data directory; by default `MASO_DATA`, `data/` of the working tree, or a per-user cache.
 
     Returns:
         The data set, uint8 images in the order height, width, channel.
@@ -102,18 +115,39 @@ def load(name: str, *, root: str | Path | None = None) -> Dataset:
         return _digits()
     directory = data_directory(root)
     path = directory / f"{name}.npz"
-    arrays = _read(path) if path.exists() else _fetch(name, directory)
-    return Dataset(name, **arrays, classes=CLASSES[name])
+    if path.exists():
+        return _published(Dataset(name, **_read(path), classes=CLASSES[name]), path)
+    arrays = _fetch(name, directory)
+    found = _published(Dataset(name, **arrays, classes=CLASSES[name]), directory)
+    _keep(path, arrays)
+    return found
+
+
+def _published(found: Dataset, place: Path) -> Dataset:
+    """The data set, where it is the published one of its name."""
+    known = CHECKSUMS.get(found.name, found.checksum)
+    if found.checksum != known:
+        raise MasoError(
+            f"What is in {place} is not the published {found.name}: its checksum is {found.checksum[:16]}…, expected "
+            f"{known[:16]}…. Delete it: the next load fetches it again. Other data need another name."
+        )
+    return found
+
+
+def checksum_of(name: str) -> str:
+    """The checksum of a data set by its name: the published one, which `load` insists on, else that of what is here."""
+    return CHECKSUMS.get(name) or load(name).checksum
 
 
 def data_directory(root: str | Path | None = None) -> Path:
-    """Where the data sets are: `root`, else `MASO_DATA`, else `./data` if it exists, else a per-user cache."""
+    """Where the data sets are: `root`, else `MASO_DATA`, else `data/` of the working tree, else a per-user cache."""
     if root is not None:
         return Path(root)
     if os.environ.get("MASO_DATA"):
         return Path(os.environ["MASO_DATA"])
-    if Path("data").is_dir():
-        return Path("data")
+    with contextlib.suppress(MasoError):  # there is no working tree
+        if (maso_book.tree.root() / "data").is_dir():
+            return maso_book.tree.root() / "data"
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "maso"
 
 
@@ -184,12 +218,6 @@ def _fetch(name: str, directory: Path) -> dict[str, np.ndarray]:
                 images, labels = np.asarray(source.data), source.targets
             arrays[f"x_{part}"] = np.ascontiguousarray(images if images.ndim == 4 else images[..., None])
             arrays[f"y_{part}"] = np.asarray(labels).astype(np.uint8)
-        aside = directory / f".{name}.{os.getpid()}.npz"
-        try:
-            np.savez(aside, allow_pickle=False, **arrays)
-            os.replace(aside, directory / f"{name}.npz")
-        finally:
-            aside.unlink(missing_ok=True)
     except (OSError, RuntimeError) as error:
         raise MasoError(
             f"Data set {name!r} is not in {directory} and could not be fetched ({error}). Put {name}.npz there (arrays "
@@ -197,6 +225,20 @@ def _fetch(name: str, directory: Path) -> dict[str, np.ndarray]:
             "has them with MASO_DATA, or run where there is internet; 'digits' needs no file."
         ) from error
     return arrays
+
+
+def _keep(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Write the file for the next time, whole or not at all."""
+    aside = path.with_name(f".{path.stem}.{os.getpid()}.npz")
+    try:
+        np.savez(aside, allow_pickle=False, **arrays)
+        os.replace(aside, path)
+    except OSError as error:
+        raise MasoError(
+            f"Cannot write {path}: {error.strerror or error}. Free some space, or name another MASO_DATA."
+        ) from error
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 # The digits 0 to 9, five columns by seven rows; each number is one row of pixels, read as five bits.

@@ -1,15 +1,17 @@
-"""Records: what one run of an experiment found, kept as `results/<experiment>/<hash>.json` (+ `.npz`).
+"""Records: what one run of an experiment found, kept as `results/<experiment>/<hash>.json` (+ `<hash>-<…>.npz`).
 
 A record's name is the content hash of what was asked for: the first 16 hexadecimal digits of the SHA-256 of the
 canonical JSON of `{"experiment": …, "config": …}`. The JSON file holds `schema`, `experiment`, `config`, `tables`,
-`provenance` and `arrays` (the SHA-256 of the npz file, null where there is none). Nothing reads pickle.
+`provenance`, `arrays` (the SHA-256 of the npz file, whose name ends in its first digits; null where there is none) and
+`seal`, the SHA-256 of all the rest. A file that is not, byte for byte, what `save` writes is refused: an edit of one
+character anywhere shows. Nothing reads pickle.
 
 What was measured is tidy: a table is a list of rows, one measurement each, and a row holds a number, a word, a truth
 value or null under each of the table's columns, whose names are snake_case, with their unit where they have one.
 
-Files are written under another name, synced and renamed, arrays first and JSON last; a run killed at any moment
-leaves either the whole record or none. `root` is everywhere the folder of all records, by default `results/` of
-the working tree.
+Files are written under another name, synced and renamed, arrays first. The rename of the JSON file is the only commit:
+a run killed at any moment leaves the old record whole, or the new one. `root` is everywhere the folder of all records,
+by default `results/` of the working tree.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ import re
 import resource
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -42,7 +45,9 @@ import maso_book.tree
 from maso.errors import MasoError
 
 SCHEMA = 2
-FIELDS = {"schema", "experiment", "config", "tables", "provenance", "arrays"}
+FIELDS = {"schema", "experiment", "config", "tables", "provenance", "arrays", "seal"}
+MADE = {"maso", "commit", "code", "python", "torch", "numpy", "device", "device_name", "start", "seconds", "dataset"}
+"""What a provenance holds at least."""
 COLUMN = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 
 Scalar = str | bool | int | float | None
@@ -160,8 +165,13 @@ def git_commit() -> str | None:
     """Commit of the working tree, with `+dirty` where the package differs from it; None without git."""
     try:
         folder = maso_book.tree.root()
-        git = ["git", "-C", str(folder)]
-        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        git = ["git", "--no-optional-locks", "-C", str(folder)]
+        top, commit = (
+            subprocess.run([*git, "rev-parse", what], capture_output=True, text=True, check=True).stdout.strip()
+            for what in ("--show-toplevel", "HEAD")
+        )
+        if Path(top).resolve() != folder:
+            return None  # the tree was unpacked inside another repository
         changed = subprocess.run([*git, "status", "--porcelain", "--", "src"], capture_output=True, text=True).stdout
     except (MasoError, OSError, subprocess.CalledProcessError):
         return None
@@ -265,9 +275,12 @@ def write(path: Path, data: bytes) -> None:
         MasoError: it cannot be written (what was there before stays).
     """
     aside = write_aside(path, data)
-    with _explained("write", path):
-        os.replace(aside, path)
-        _sync(path.parent)
+    try:
+        with _explained("write", path):
+            os.replace(aside, path)
+            _sync(path.parent)
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def _sync(folder: Path) -> None:
@@ -312,8 +325,7 @@ def save(
     """
     folder = (root or results_folder()) / experiment
     name = content_hash(experiment, config)
-    path, npz = folder / f"{name}.json", folder / f"{name}.npz"
-    packed = _pack(arrays)
+    path, packed = folder / f"{name}.json", _pack(arrays)
     content = {
         "schema": SCHEMA,
         "experiment": experiment,
@@ -322,26 +334,41 @@ def save(
         "provenance": plain(provenance, "provenance"),
         "arrays": hashlib.sha256(packed).hexdigest() if packed else None,
     }
-    text = _as_text(content)
-    asides: dict[Path, Path] = {}
+    _check_provenance(content["provenance"])
+    npz = _npz(path, content["arrays"])
+    new = bool(packed) and not npz.exists()
+    if packed:
+        write(npz, packed)
     try:
-        if packed:
-            asides[npz] = write_aside(npz, packed)
-        asides[path] = write_aside(path, text.encode())
-        with _explained("write", path):
-            path.unlink(missing_ok=True)  # never the old JSON beside the new arrays
+        write(path, sealed(content).encode())
+    except MasoError:
+        if new:
             npz.unlink(missing_ok=True)
-            for target, aside in asides.items():
-                os.replace(aside, target)
-            _sync(folder)
-    finally:
-        for aside in asides.values():
-            aside.unlink(missing_ok=True)
+        raise
+    for old in folder.glob(f"{name}*.npz"):
+        if old != npz:
+            old.unlink(missing_ok=True)
     return load(path)
 
 
+def _npz(path: Path, checksum: str | None) -> Path:
+    """The file of a record's arrays, named by what it holds; one that is not there where there are none."""
+    return path.with_name(f"{path.stem}-{(checksum or '')[:8]}.npz")
+
+
+def _check_provenance(provenance: Mapping[str, Any]) -> None:
+    lacking = sorted(MADE - set(provenance))
+    if lacking:
+        raise MasoError(f"The provenance lacks {', '.join(lacking)}: it says how a record was made.")
+
+
+def sealed(content: Mapping[str, Any]) -> str:
+    """The text of a record's JSON file: a line for each row of a table, and the seal."""
+    unsealed = {name: value for name, value in content.items() if name != "seal"}
+    return _as_text({**unsealed, "seal": hashlib.sha256(_as_text(unsealed).encode()).hexdigest()})
+
+
 def _as_text(content: Mapping[str, Any]) -> str:
-    """The JSON of a record: a line for each row of a table."""
     tables = [
         f"  {json.dumps(name)}: [\n"
         + ",\n".join(f"   {json.dumps(row, ensure_ascii=False, allow_nan=False)}" for row in rows)
@@ -376,9 +403,26 @@ def load(path: Path) -> Record:
     Raises:
         MasoError: it does not exist, is corrupt, is no record, or is another version's or another run's.
     """
-    advice = "Restore it from git, or delete it and run its chapter again with `--profile full`."
+    for _ in range(2):  # between the two files another process may have put a newer record in place
+        try:
+            return _load(path)
+        except _Replaced:
+            continue
+    return _load(path)
+
+
+class _Replaced(MasoError):
+    """The arrays that a record names are gone, and the record is no longer the one that was read."""
+
+
+ADVICE = "Restore it from git, or delete it and run its chapter again with `--profile full`."
+
+
+def _load(path: Path) -> Record:
+    advice = ADVICE
     try:
-        content = json.loads(path.read_bytes())
+        text = path.read_bytes()
+        content = json.loads(text, object_pairs_hook=_once, parse_constant=_refused)
     except FileNotFoundError:
         raise MasoError(f"There is no record {path}.") from None
     except OSError as error:
@@ -392,7 +436,7 @@ def load(path: Path) -> Record:
             f"The record {path} has schema {content['schema']!r}, this version of maso reads {SCHEMA}. "
             "Use the version of maso that wrote it, or run its chapter again with `--profile full`."
         )
-    kinds = {"experiment": str, "config": dict, "tables": dict, "provenance": dict, "arrays": str | None}
+    kinds = {"experiment": str, "config": dict, "tables": dict, "provenance": dict, "arrays": str | None, "seal": str}
     wrong = sorted(k for k, kind in kinds.items() if k not in content or not isinstance(content[k], kind))
     if wrong or set(content) != FIELDS:
         extra = sorted(set(content) - FIELDS)
@@ -404,15 +448,36 @@ def load(path: Path) -> Record:
             f"The record {path} does not belong there: its content is that of {experiment}/{name}.json "
             f"(it was edited, renamed or copied). {advice}"
         )
+    if sealed(content).encode() != text:
+        raise MasoError(f"The record {path} is corrupt: its seal is not that of its content (it was edited). {advice}")
+    _check_provenance(content["provenance"])
+    try:
+        arrays = _unpack(_npz(path, content["arrays"]), content["arrays"], advice)
+    except MasoError:
+        if path.is_file() and path.read_bytes() != text:
+            raise _Replaced(str(path)) from None
+        raise
     return Record(
         experiment,
         config,
         content["tables"],
-        _unpack(path.with_suffix(".npz"), content["arrays"], advice),
+        arrays,
         content["provenance"],
         name,
         path,
     )
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON, each key once."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key stands twice")
+    return found
+
+
+def _refused(constant: str) -> None:
+    raise ValueError(f"{constant} is no number of JSON")
 
 
 def _unpack(npz: Path, checksum: str | None, advice: str) -> dict[str, np.ndarray]:
@@ -424,8 +489,11 @@ def _unpack(npz: Path, checksum: str | None, advice: str) -> dict[str, np.ndarra
         raise MasoError(f"The record's arrays {npz} cannot be read: {error.strerror}. {advice}") from None
     if hashlib.sha256(packed).hexdigest() != checksum:
         raise MasoError(f"The record's arrays {npz} are corrupt: their checksum is not the recorded one. {advice}")
-    with np.load(io.BytesIO(packed), allow_pickle=False) as file:
-        return {name: file[name] for name in file.files}
+    try:
+        with np.load(io.BytesIO(packed), allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise MasoError(f"The record's arrays {npz} are corrupt ({error}). {advice}") from None
 
 
 def find(experiment: str, root: Path | None = None) -> list[Record]:
@@ -444,15 +512,37 @@ def verify(root: Path | None = None) -> list[str]:
         One message for each thing wrong: corrupt and foreign records, arrays without a record.
     """
     folder = root or results_folder()
-    problems = []
+    problems, named = [], set()
+    for path in sorted(folder.glob("*/*.json")):
+        try:
+            record = load(path)
+        except MasoError as error:
+            problems.append(str(error))
+            named |= set(path.parent.glob(f"{path.stem}-*.npz"))  # its arrays, for all we know
+        else:
+            named |= {_npz(path, _checksum_of(path))} if record.arrays else set()
     for path in sorted(folder.glob("*/*")):
-        if path.suffix == ".json":
-            try:
-                load(path)
-            except MasoError as error:
-                problems.append(str(error))
-        elif path.suffix == ".npz" and not path.with_suffix(".json").exists():
-            problems.append(f"{path} has no JSON file beside it: a run was killed. Run it again, or delete it.")
-        elif path.suffix not in (".npz", ".tmp"):
+        if path.suffix == ".npz" and path not in named:
+            problems.append(f"{path} belongs to no record: a run was killed. The next run of it removes the file.")
+        elif path.suffix not in (".json", ".npz", ".tmp"):
             problems.append(f"{path} is not a record. Move it out of the results folder.")
     return problems
+
+
+def _checksum_of(path: Path) -> str:
+    return str(json.loads(path.read_bytes())["arrays"])
+
+
+def sweep(experiment: str, *, root: Path | None = None) -> None:
+    """Remove what killed runs left in an experiment's folder: files under another name, arrays that no record names.
+
+    To be called where no other process writes there.
+    """
+    folder = (root or results_folder()) / experiment
+    named = set()
+    for path in folder.glob("*.json"):
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            named.add(_npz(path, _checksum_of(path)))
+    for path in [*folder.glob("*.tmp"), *folder.glob("*.npz")]:
+        if path not in named:
+            path.unlink(missing_ok=True)

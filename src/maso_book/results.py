@@ -26,6 +26,7 @@ from tqdm import tqdm
 from maso.errors import MasoError
 from maso_book import records, registry
 from maso_book.experiment import Experiment
+from maso_book.locks import locked
 from maso_book.parameters import check_device, check_profile, known_dataset
 from maso_book.progress import watched
 from maso_book.records import Record
@@ -203,25 +204,45 @@ def run_missing(
     from maso_book.training import OutOfTime
 
     folder, order = root or records.results_folder(), list(configs)
-    missing = [config for config in order if recompute or not path_of(experiment, config, folder).exists()]
-    done: list[Record] = []
-    left, slowest = 0, 0.0
-    for config in tqdm(order, desc=experiment.name, unit="cell", disable=not watched()):
-        if config not in missing:
-            done.append(records.load(path_of(experiment, config, folder)))
-            continue
-        if deadline is not None and time.monotonic() + slowest > deadline:
-            left += 1
-            continue
-        records.check_writable(experiment.name, root=folder)
-        try:
-            live = compute(experiment, config, device=device, along=missing, deadline=deadline)
-        except OutOfTime:
-            left += 1
-            continue
-        slowest = max(slowest, live.provenance["seconds"])
-        done.append(records.save(experiment.name, config, live.tables, live.arrays, live.provenance, root=folder))
-    return done, left
+    places = [path_of(experiment, config, folder) for config in order]
+    before = {path: path.read_bytes() if path.is_file() else None for path in places}
+    missing = [config for config, path in zip(order, places, strict=True) if recompute or before[path] is None]
+    locks = folder.parent / "_build" / "locks"
+    done: dict[Path, Record] = {}
+    late: set[Path] = set()
+    slowest = 0.0
+
+    def settle(config: Any, path: Path, *, wait: bool) -> None:
+        nonlocal slowest
+        with locked(locks / f"{experiment.name}-{path.stem}", wait=wait) as held:
+            if not held:
+                return  # another process runs this cell: come back to it
+            if path.is_file() and (not recompute or path.read_bytes() != before[path]):
+                done[path] = records.load(path)
+                return
+            if deadline is not None and time.monotonic() + slowest > deadline:
+                late.add(path)
+                return
+            records.check_writable(experiment.name, root=folder)
+            try:
+                live = compute(experiment, config, device=device, along=missing, deadline=deadline)
+            except OutOfTime:
+                late.add(path)
+                return
+            slowest = max(slowest, live.provenance["seconds"])
+            done[path] = records.save(experiment.name, config, live.tables, live.arrays, live.provenance, root=folder)
+
+    with locked(locks / experiment.name, wait=False) as alone:
+        if alone:
+            records.sweep(experiment.name, root=folder)
+    with locked(locks / experiment.name, shared=True), tqdm(total=len(order), desc=experiment.name, unit="cell",
+                                                            disable=not watched()) as bar:  # fmt: skip
+        for wait in (False, True):
+            for config, path in zip(order, places, strict=True):
+                if path not in done and path not in late:
+                    settle(config, path, wait=wait)
+                    bar.update(path in done)
+    return [done[path] for path in places if path in done], len(late)
 
 
 def results(

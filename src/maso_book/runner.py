@@ -101,6 +101,7 @@ def digest(which: Chapter, parameters: Mapping[str, Any] | None = None) -> str:
     except SyntaxError as error:
         raise MasoError(f"{which.source}: the code does not parse: {error}.") from error
     files = [maso_book.tree.PACKAGE / "_papermill.py", *meaning.known_by_content()]
+    files += sorted((maso_book.tree.PACKAGE / f"ch{which.number}").glob("*.js"))
     folders = sorted(path for path in (which.root / "results").glob("*-*") if path.is_dir())
     used = [folder for folder in folders if folder.name.startswith(f"{which.number}-") or folder.name in code]
     files += [path for folder in used for path in sorted(folder.glob("*.json"))]

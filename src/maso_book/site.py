@@ -108,9 +108,9 @@ def write_generated(root: Path) -> None:
     Source notebooks and records are copied to ``book/generated/site``, which the site takes over as it is: links from
     a figure to its notebook and record work from disk.
     """
-    folder = root / "book" / "generated"
-    if folder.exists():
-        shutil.rmtree(folder)
+    whole = root / "book" / "generated"
+    folder = whole.with_name("generated.tmp")  # what is there stays until all of the new is
+    shutil.rmtree(folder, ignore_errors=True)
     site = folder / "site"
     site.mkdir(parents=True)
     for name, patterns in {"notebooks": ["*.ipynb"], "results": ["*/*.json", "*/*.npz"]}.items():
@@ -127,6 +127,8 @@ def write_generated(root: Path) -> None:
         "api.md": _api(),
     }.items():
         (folder / name).write_text(text, encoding="utf-8")
+    shutil.rmtree(whole, ignore_errors=True)
+    folder.rename(whole)
 
 
 def _page_of(chapter: Chapter, root: Path) -> str | None:

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -24,7 +23,8 @@ from torch import Tensor, nn
 
 import maso_book.tree
 from maso_book import meaning, networks
-from maso_book.datasets import CLASSES, load
+from maso_book.datasets import CLASSES, checksum_of, load
+from maso_book.locks import locked
 from maso_book.progress import watched
 from maso_book.training import History, Training, fit, fit_many
 from maso_book.training.checkpoint import load_state, read_arrays, state_of, write_arrays
@@ -236,7 +236,9 @@ def _kind(recipe: Recipe) -> Recipe:
 def _train(recipes: Sequence[Recipe], deadline: float | None, folder: Path | None) -> None:
     """Train these networks together, or the one that there is."""
     device, homes = torch.get_default_device(), [_home(recipe, folder) for recipe in recipes]
-    with _locked(homes):
+    with contextlib.ExitStack() as held:
+        for home in sorted(homes):
+            held.enter_context(locked(home / "lock"))
         if all(is_ready(recipe, folder=folder) for recipe in recipes):
             return  # another process was faster
         models = [network(recipe).to(device) for recipe in recipes]
@@ -265,22 +267,13 @@ def _train(recipes: Sequence[Recipe], deadline: float | None, folder: Path | Non
         options["checkpoint"].unlink()
 
 
-@contextlib.contextmanager
-def _locked(homes: Iterable[Path]) -> Iterator[None]:
-    """Inside, no other process trains these networks."""
-    with contextlib.ExitStack() as stack:
-        for home in sorted(homes):
-            home.mkdir(parents=True, exist_ok=True)
-            fcntl.flock(stack.enter_context((home / "lock").open("w")), fcntl.LOCK_EX)
-        yield
-
-
 def _home(recipe: Recipe, folder: Path | None) -> Path:
     """The folder of a network's files: all that the weights depend on is in its name."""
     made_of = {
         "recipe": dataclasses.asdict(recipe),
         "device": torch.get_default_device().type,
         "torch": torch.__version__,
+        "data": checksum_of(recipe.dataset),
         "code": meaning.digest(f"{__name__}.WEIGHTS_FOLLOW_FROM", config=dataclasses.asdict(recipe)),
     }
     name = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,6 +1,7 @@
 """`python -m maso`: what it prints, what it returns, and what it refuses."""
 
 import dataclasses
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -103,7 +104,7 @@ def test_full_records_the_grid_and_status_counts_it(root: Path, capsys: pytest.C
     assert "01-good: to be run" in printed
     assert "01-powers: recorded: paper 2 of 2, full 2 of 3\n" in printed
 
-    records.save("01-powers", Config(8), {}, {}, {"code": "older"}, root=root / "results")
+    records.save("01-powers", Config(8), {}, {}, toy.MADE | {"code": "older"}, root=root / "results")
     broken = root / "results" / "01-powers" / f"{name}.json"
     broken.write_text("{")
     assert main(["status"]) == 0
@@ -142,22 +143,22 @@ def result_of(change: Callable[[dict, dict], tuple[dict, dict]]) -> experiment.E
 def test_verify_rehashes_and_runs_one_cell_again(
     root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["verify"]) == 0
+    assert main(["verify", "--rerun"]) == 0
     assert "nothing recorded" in capsys.readouterr().out
     assert main(["run", "1", "--profile", "full"]) == 0
-    assert main(["verify"]) == 0
+    assert main(["verify", "--rerun"]) == 0
     assert "the same" in capsys.readouterr().out
 
     other = result_of(lambda tables, arrays: ({"draws": [tables["draws"][0] | {"mean": 7.0}]}, {"x": np.zeros(2)}))
     monkeypatch.setattr(registry, "registry", lambda: {"01-powers": other})
-    assert main(["verify"]) == 1
+    assert main(["verify", "--rerun"]) == 1
     printed = capsys.readouterr()
     assert "2 values differ" in printed.out
     assert "tables.draws[0].mean: recorded" in printed.err
 
     monkeypatch.setattr(registry, "registry", lambda: {"01-powers": POWERS})
     (root / "results" / "01-powers" / "notes.txt").touch()
-    assert main(["verify"]) == 1
+    assert main(["verify", "--rerun"]) == 1
     assert "notes.txt is not a record" in capsys.readouterr().err
 
 
@@ -168,7 +169,7 @@ def test_verify_compares_no_networks_that_another_machine_trained(
     learning = dataclasses.replace(POWERS, recipes=lambda config: [recipe])
     monkeypatch.setattr(registry, "registry", lambda: {"01-powers": learning})
     assert main(["run", "1", "--profile", "full", "-p", "seeds", "1"]) == 0
-    assert main(["verify"]) == 0
+    assert main(["verify", "--rerun"]) == 0
     assert "the same" in capsys.readouterr().out
     (record,) = records.find("01-powers", root / "results")
 
@@ -176,15 +177,15 @@ def test_verify_compares_no_networks_that_another_machine_trained(
         records.save("01-powers", record.config, {}, {}, record.provenance | change, root=root / "results")
 
     saved(networks="of another machine")
-    assert main(["verify"]) == 0
+    assert main(["verify", "--rerun"]) == 0
     assert "not compared: its networks" in capsys.readouterr().out
     saved(training_seconds=1000.0)
     monkeypatch.setattr(trained, "is_ready", lambda recipe: False)
-    assert main(["verify"]) == 0
+    assert main(["verify", "--rerun"]) == 0
     assert "its quickest cell takes 1000 s" in capsys.readouterr().out
     if not torch.cuda.is_available():
         saved(device="cuda")
-        assert main(["verify"]) == 0
+        assert main(["verify", "--rerun"]) == 0
         assert "no CUDA device" in capsys.readouterr().out
 
 
@@ -224,8 +225,9 @@ def test_book_builds_once_names_the_failed_chapter_and_says_where_to_open_it(
     def run(command: list[str], **options: object) -> subprocess.CompletedProcess[str]:
         commands.append(Path(command[0]).name if "snakemake" not in command else "snakemake")
         if commands[-1] == "jupyter-book":
-            (root / "_build" / "html").mkdir(parents=True, exist_ok=True)
-            (root / "_build" / "html" / "index.html").touch()
+            pages = root / command[command.index("--path-output") + 1] / "_build" / "html"
+            pages.mkdir(parents=True)
+            (pages / "index.html").touch()
         return subprocess.CompletedProcess(command, 0)
 
     monkeypatch.setattr(maso_book.__main__.subprocess, "run", run)
@@ -253,3 +255,59 @@ def test_without_the_books_packages_the_door_says_what_to_install(missing: str) 
     assert f"maso: {missing} is not installed" in ended.stderr
     assert "pip install -e '.[book]'" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_verify_alone_hashes_and_runs_nothing(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", "1", "--profile", "full"]) == 0
+    monkeypatch.setattr(results, "compute", None)
+    capsys.readouterr()
+    assert main(["verify"]) == 0
+    assert "2 records, 0 problems" in capsys.readouterr().out
+    record = next((root / "results" / "01-powers").glob("*.json"))
+    record.write_text(record.read_text().replace("toy", "tok"))
+    assert main(["verify"]) == 1
+    assert "its seal is not that of its content" in capsys.readouterr().err
+
+
+def test_two_builds_at_once_are_refused_and_a_failed_one_leaves_the_site(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from maso_book.locks import locked
+
+    (root / "_build" / "html").mkdir(parents=True)
+    (root / "_build" / "html" / "index.html").write_text("the site of yesterday")
+    monkeypatch.setattr(runner, "is_fresh", lambda chapter: True)
+    with locked(root / "_build" / "locks" / "book"):
+        assert main(["book"]) == 1
+    assert "Another process builds the book" in capsys.readouterr().err
+    (root / "book" / "chapters.yml").write_text("{")
+    assert main(["book"]) == 1
+    assert "is not valid YAML" in capsys.readouterr().err
+    assert (root / "_build" / "html" / "index.html").read_text() == "the site of yesterday"
+
+
+def test_processes_side_by_side_share_the_work_and_lose_nothing(root: Path) -> None:
+    """Three processes record the same cells: each cell is run once, and nobody sees half a record."""
+    code = """
+import sys, time
+import toy
+from pathlib import Path
+from maso_book import results
+def run(config):
+    with open("ran", "a") as file:
+        file.write(f"{config.seed}\\n")
+    time.sleep(0.05)
+    return toy.measure(config)
+import dataclasses
+experiment = dataclasses.replace(toy.POWERS, run=run)
+done, left = results.run_missing(experiment, [toy.Config(seed) for seed in range(12)], root=Path("results"))
+assert len(done) == 12 and left == 0
+"""
+    environment = {**os.environ, "PYTHONPATH": f"{Path(toy.__file__).parent}:{os.environ.get('PYTHONPATH', '')}"}
+    command = [sys.executable, "-c", code]
+    running = [subprocess.Popen(command, cwd=root, env=environment) for _ in range(3)]
+    assert [process.wait() for process in running] == [0, 0, 0]
+    assert sorted((root / "ran").read_text().split(), key=int) == [str(seed) for seed in range(12)]
+    assert records.verify(root / "results") == []

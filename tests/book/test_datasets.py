@@ -33,6 +33,32 @@ def test_digits_are_the_same_every_time_and_differ_by_class() -> None:
     assert ((x @ means.T).argmax(1) == a.y_test).mean() > 0.7
 
 
+@pytest.fixture
+def unpinned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small stand-ins pass for the published sets."""
+    monkeypatch.setattr(datasets, "CHECKSUMS", {})
+
+
+def test_another_set_under_a_published_name_is_refused(tmp_path) -> None:
+    np.savez(tmp_path / "mnist.npz", **small_arrays())
+    with pytest.raises(MasoError, match=r"mnist.npz is not the published mnist: its checksum is .*Other data need"):
+        datasets.load("mnist", root=tmp_path)
+
+
+def test_what_was_fetched_wrong_is_refused_and_not_kept(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets.import_torchvision().datasets, "MNIST", Images)
+    with pytest.raises(MasoError, match="is not the published mnist"):
+        datasets.load("mnist", root=tmp_path / "new")
+    assert not list((tmp_path / "new").iterdir())
+
+
+def test_the_checksum_of_a_name_needs_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert datasets.checksum_of("digits") == datasets.load("digits").checksum
+    monkeypatch.setattr(datasets, "load", None)
+    assert len(datasets.checksum_of("cifar10")) == 64
+
+
+@pytest.mark.usefixtures("unpinned")
 def test_file_in_the_data_directory_is_read(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     arrays = small_arrays()
     np.savez(tmp_path / "cifar10.npz", **arrays)
@@ -44,6 +70,7 @@ def test_file_in_the_data_directory_is_read(tmp_path, monkeypatch: pytest.Monkey
     assert by_argument.classes[0] == "airplane"
 
 
+@pytest.mark.usefixtures("unpinned")
 def test_checksum_sees_every_pixel(tmp_path) -> None:
     arrays = small_arrays()
     np.savez(tmp_path / "cifar10.npz", **arrays)
@@ -54,7 +81,11 @@ def test_checksum_sees_every_pixel(tmp_path) -> None:
 
 
 def test_data_directory_order(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+    for name in ("notebooks", "elsewhere"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "_config.yml").touch()
+    monkeypatch.setenv("MASO_ROOT", str(tmp_path))
+    monkeypatch.chdir(tmp_path / "elsewhere")
     monkeypatch.delenv("MASO_DATA", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     assert datasets.data_directory() == tmp_path / "cache" / "maso"
@@ -91,6 +122,7 @@ class Images:
         self.data, self.targets = torch.full((2, 28, 28), 7 if train else 9, dtype=torch.uint8), [1, 2]
 
 
+@pytest.mark.usefixtures("unpinned")
 def test_torchvision_fetches_and_the_file_is_written(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     sets = datasets.import_torchvision().datasets
     monkeypatch.setattr(sets, "MNIST", Images)
@@ -124,6 +156,7 @@ def test_no_internet_says_what_to_do_and_leaves_nothing(tmp_path, monkeypatch: p
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.usefixtures("unpinned")
 def test_usps_in_floats_becomes_uint8(tmp_path) -> None:
     arrays = small_arrays() | {"x_train": np.full((6, 16, 16, 1), 0.2, np.float32)}
     arrays["x_train"][0] = 1

@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toy import Config
+from toy import MADE, Config
 
 from maso import MasoError
 from maso_book import records
 
-PROVENANCE = {"seconds": 1.0, "device": "cpu"}
+PROVENANCE = MADE
 TABLES = {"draws": [{"n": 1}]}
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
 names = st.from_regex(records.COLUMN, fullmatch=True)
@@ -69,8 +69,11 @@ def test_the_same_record_has_the_same_bytes(tmp_path: Path) -> None:
     second = save(tmp_path / "two")
     assert first.path is not None
     assert second.path is not None
-    for suffix in (".json", ".npz"):
-        assert first.path.with_suffix(suffix).read_bytes() == second.path.with_suffix(suffix).read_bytes()
+    one, two = (
+        {file.name: file.read_bytes() for file in folder.parent.iterdir()} for folder in (first.path, second.path)
+    )
+    assert one == two
+    assert len(one) == 2
 
 
 def test_a_record_without_arrays_has_no_npz_and_replaces_one_that_had(tmp_path: Path) -> None:
@@ -122,7 +125,13 @@ def test_arrays_of_objects_are_refused(tmp_path: Path) -> None:
 
 
 def edit(path: Path, **change: object) -> None:
-    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    """A record with another content, sealed anew."""
+    path.write_text(records.sealed(json.loads(path.read_text()) | change))
+
+
+def arrays_of(path: Path) -> Path:
+    (npz,) = path.parent.glob(f"{path.stem}-*.npz")
+    return npz
 
 
 def corrupt(path: Path, how: str) -> None:
@@ -136,6 +145,14 @@ def corrupt(path: Path, how: str) -> None:
     elif how == "no tables":
         del content["tables"]
         path.write_text(json.dumps(content))
+    elif how == "one number":
+        path.write_text(path.read_text().replace('{"n": 1}', '{"n": 2}'))
+    elif how == "NaN":
+        path.write_text(path.read_text().replace('{"n": 1}', '{"n": NaN}'))
+    elif how == "twice":
+        path.write_text(path.read_text().replace('{"n": 1}', '{"n": 1, "n": 1}'))
+    elif how == "no provenance":
+        edit(path, provenance={})
     elif how == "extra":
         edit(path, more=1)
     elif how == "another schema":
@@ -145,11 +162,11 @@ def corrupt(path: Path, how: str) -> None:
     elif how == "renamed":
         path.rename(path.with_name("0123456789abcdef.json"))
     elif how == "npz changed":
-        path.with_suffix(".npz").write_bytes(b"PK")
+        arrays_of(path).write_bytes(b"PK")
     elif how == "npz gone":
-        path.with_suffix(".npz").unlink()
+        arrays_of(path).unlink()
     elif how == "wrong type":
-        edit(path, tables=3)
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"tables": 3}))
 
 
 @pytest.mark.parametrize(
@@ -160,6 +177,10 @@ def corrupt(path: Path, how: str) -> None:
         ("a list", "not a record of this book"),
         ("no tables", r"missing or wrong \['tables'\]"),
         ("wrong type", r"missing or wrong \['tables'\]"),
+        ("one number", "its seal is not that of its content"),
+        ("NaN", "NaN is no number of JSON"),
+        ("twice", "a key stands twice"),
+        ("no provenance", "The provenance lacks code, commit"),
         ("extra", r"unexpected \['more'\]"),
         ("another schema", "schema 99, this version of maso reads 2"),
         ("edited", "does not belong there"),
@@ -183,7 +204,7 @@ def test_verify_names_strange_files_and_arrays_without_a_record(tmp_path: Path) 
     path.unlink()
     (tmp_path / "01-toy" / "notes.txt").touch()
     first, second = records.verify(tmp_path)
-    assert "no JSON file" in first
+    assert "belongs to no record" in first
     assert "notes.txt is not a record" in second
 
 
@@ -208,7 +229,7 @@ def test_a_full_disk_leaves_nothing_half_written(
     with pytest.raises(MasoError, match="disk is full"):
         save(tmp_path, x=np.arange(9))
     monkeypatch.undo()
-    assert files(tmp_path) == ({"json", "npz"} if there_before and call == "fsync" else set())
+    assert files(tmp_path) == ({"json", "npz"} if there_before else set())
     assert records.verify(tmp_path) == []
 
 
@@ -239,7 +260,7 @@ from maso_book import records
 
 def save(root, n):
     tables, arrays = {"draws": [{"n": n}]}, {"x": np.arange(n)}
-    records.save("01-toy", {"seed": 0, "power": 2}, tables, arrays, {"seconds": 1.0}, root=root)
+    records.save("01-toy", {"seed": 0, "power": 2}, tables, arrays, dict.fromkeys(records.MADE), root=root)
 
 def die_at(step):
     def counted(function):
@@ -274,9 +295,88 @@ def test_a_killed_run_leaves_a_whole_record_or_none(tmp_path: Path) -> None:
     assert set(ended.values()) == {str(int(signal.SIGKILL)), "0"}
     for name in ended:
         found = [record.tables["draws"][0]["n"] for record in records.find("01-toy", tmp_path / name)]
-        assert found in ([], [1], [2]) if name in killed else found == [2]
+        kept = ([1], [2]) if name.startswith("old") else ([], [2])  # what was there is never lost
+        assert found in kept if name in killed else found == [2]
         assert save(tmp_path / name).tables == TABLES  # whatever was left behind, running it again works
+        records.sweep("01-toy", root=tmp_path / name)
         assert records.verify(tmp_path / name) == []
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A record with a bit of everything."""
+    root = tmp_path_factory.mktemp("results")
+    tables = {
+        "draws": [{"n": n, "share": n / 7, "word": "ä b", "whole": n > 1, "none": None} for n in range(4)],
+        "no": [],
+    }
+    record = records.save("01-toy", Config(3), tables, {"x": np.arange(3.0)}, MADE, root=root)
+    assert record.path is not None
+    return record.path
+
+
+@settings(max_examples=1000, deadline=None)
+@given(data=st.data())
+def test_every_edit_of_one_character_shows(data: st.DataObject, sample: Path) -> None:
+    text = sample.read_text()
+    place = data.draw(st.integers(0, len(text) - 1))
+    new = data.draw(st.sampled_from(["", *'0123456789abcdef {}[],:"e.-+\n', text[place] * 2]))
+    edited = text[:place] + new + text[place + 1 :]
+    if edited == text:
+        return
+    sample.write_text(edited)
+    try:
+        assert len(records.verify(sample.parents[1])) == 1
+    finally:
+        sample.write_text(text)
+    assert records.verify(sample.parents[1]) == []
+
+
+def test_left_overs_are_reported_and_swept(tmp_path: Path) -> None:
+    record = save(tmp_path)
+    assert record.path is not None
+    left = [record.path.with_name(name) for name in (f"{record.hash}-00000000.npz", f"{record.hash}.json.17.tmp")]
+    for path in left:
+        path.write_bytes(b"x")
+    (problem,) = records.verify(tmp_path)
+    assert "belongs to no record" in problem
+    records.sweep("01-toy", root=tmp_path)
+    assert records.verify(tmp_path) == []
+    assert not any(path.exists() for path in left)
+    assert records.load(record.path).tables == TABLES
+
+
+def test_a_reader_beside_a_writer_sees_the_old_record_or_the_new_one(tmp_path: Path) -> None:
+    writer = """
+import sys, numpy as np
+from pathlib import Path
+from maso_book import records
+for n in range(60):
+    config, made = {"seed": 0, "power": 2}, dict.fromkeys(records.MADE)
+    records.save("01-toy", config, {"draws": [{"n": 1}]}, {"x": np.arange(n + 1)}, made, root=Path(sys.argv[1]))
+"""
+    first = save(tmp_path)
+    assert first.path is not None
+    running = subprocess.Popen([sys.executable, "-c", writer, str(tmp_path)])
+    seen = set()
+    while running.poll() is None:
+        seen.add(len(records.load(first.path).arrays["x"]))
+    assert running.returncode == 0
+    assert len(seen) > 1
+
+
+def test_the_commit_is_that_of_this_repository_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-C", str(tmp_path)]
+    for words in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "another repository"]):
+        subprocess.run([*git, *words], check=True)
+    inside = tmp_path / "unpacked"
+    for folder in (tmp_path, inside):
+        (folder / "notebooks").mkdir(parents=True)
+        (folder / "_config.yml").touch()
+    monkeypatch.setenv("MASO_ROOT", str(inside))
+    assert records.git_commit.__wrapped__() is None
+    monkeypatch.setenv("MASO_ROOT", str(tmp_path))
+    assert len(records.git_commit.__wrapped__()) == 40
 
 
 def test_provenance_says_how_it_was_made() -> None:

@@ -123,12 +123,12 @@ def test_the_digest_follows_notebook_records_claims_and_code(tmp_path: Path, mon
     assert not changed()
     toy.write_notebook(chapter.source, ["import maso.spline", "1"])
     assert changed()
-    record = records.save("01-powers", {"seed": 0}, {}, {}, {}, root=tmp_path / "results")
+    record = records.save("01-powers", {"seed": 0}, {}, {}, toy.MADE, root=tmp_path / "results")
     assert changed()
     assert record.path is not None
     record.path.write_text(record.path.read_text() + " ")
     assert changed()
-    records.save("02-other", {"seed": 0}, {}, {}, {}, root=tmp_path / "results")
+    records.save("02-other", {"seed": 0}, {}, {}, toy.MADE, root=tmp_path / "results")
     assert not changed()
     claims = tmp_path / "book" / "claims.yml"
     about = "kind: theorem, statement: A., criterion: B., source: []"

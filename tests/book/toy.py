@@ -6,6 +6,7 @@ from pathlib import Path
 import nbformat
 import numpy as np
 
+from maso_book import records
 from maso_book.experiment import Experiment
 
 PARAMETERS = 'profile = "paper"\ndataset = None\nseeds = None\ndevice = None\nrecompute = False'
@@ -22,6 +23,11 @@ class Config:
 class Drawn:
     seed: int
     dataset: str = "digits"
+
+
+MADE = dict.fromkeys(sorted(records.MADE), None) | {"seconds": 1.0, "device": "cpu", "device_name": "Some Processor",
+                                                     "start": "2026-01-31T12:00:00+00:00"}  # fmt: skip
+"""A provenance."""
 
 
 def measure(config: Config) -> tuple[dict, dict]:
