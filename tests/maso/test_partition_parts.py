@@ -13,7 +13,7 @@ from torch import nn
 from maso.partition import chords, edges
 from maso.partition.bits import order_along, order_of, runs
 from maso.partition.complex import OUTSIDE, Complex, Degenerate
-from maso.partition.constants import MULTIPLICATION, NUMBER, PATCH, SAMPLE
+from maso.partition.constants import MULTIPLICATION, NUMBER, PATCH, SAMPLE, SHARE
 from maso.partition.cost import centres_to_check, row_costs
 from maso.partition.network import read_network
 from maso.partition.split import Points
@@ -94,7 +94,7 @@ def test_multiplications_of_a_network_are_counted() -> None:
 
 def test_all_centres_are_forwarded_where_that_costs_no_more_than_the_run() -> None:
     assert centres_to_check(regions=1000, run=1e6, point=1e3) == 1000
-    assert centres_to_check(regions=1001, run=1e6, point=1e3) == 100  # a tenth of the run
+    assert centres_to_check(regions=10_001, run=1e7, point=1e3) == int(SHARE * 10_000)
     assert centres_to_check(regions=1001, run=1e4, point=1e3) == SAMPLE
     assert centres_to_check(regions=10, run=1.0, point=1e3) == 10
 

@@ -62,7 +62,7 @@ def _row_cost(node: Node, weights: dict[Node, Tensor]) -> float:
 def centres_to_check(regions: int, run: float, point: float) -> int:
     """How many regions are forwarded at their centre.
 
-    All where that costs no more than the run, else as many as cost a tenth of it, at least `SAMPLE`.
+    All where that costs no more than the run, else as many as cost `SHARE` of it, at least `SAMPLE`.
 
     Args:
         regions: number of regions.
