@@ -516,15 +516,14 @@ def verify(root: Path | None = None) -> list[str]:
         One message for each thing wrong: corrupt and foreign records, arrays without a record.
     """
     folder = root or results_folder()
-    problems, named = [], set()
+    problems: list[str] = []
+    named: set[Path] = set()
     for path in sorted(folder.glob("*/*.json")):
         try:
-            record = load(path)
+            load(path)
         except MasoError as error:
             problems.append(str(error))
-            named |= set(path.parent.glob(f"{path.stem}-*.npz"))  # its arrays, for all we know
-        else:
-            named |= {_npz(path, _checksum_of(path))} if record.arrays else set()
+        named |= _arrays_of(path)
     for path in sorted(folder.glob("*/*")):
         if path.suffix == ".npz" and path not in named:
             problems.append(f"{path} belongs to no record: a run was killed. The next run of it removes the file.")
@@ -533,8 +532,14 @@ def verify(root: Path | None = None) -> list[str]:
     return problems
 
 
-def _checksum_of(path: Path) -> str:
-    return str(json.loads(path.read_bytes())["arrays"])
+def _arrays_of(path: Path) -> set[Path]:
+    """The arrays that a record's file names; all that may be its own where it cannot be read or they are not there."""
+    possible = set(path.parent.glob(f"{path.stem}-*.npz"))
+    try:
+        checksum = json.loads(path.read_bytes())["arrays"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return possible
+    return set() if checksum is None else {_npz(path, str(checksum))} & possible or possible
 
 
 def sweep(experiment: str, *, root: Path | None = None) -> None:
@@ -543,10 +548,7 @@ def sweep(experiment: str, *, root: Path | None = None) -> None:
     To be called where no other process writes there.
     """
     folder = (root or results_folder()) / experiment
-    named = set()
-    for path in folder.glob("*.json"):
-        with contextlib.suppress(OSError, ValueError, KeyError):
-            named.add(_npz(path, _checksum_of(path)))
+    named = {arrays for path in folder.glob("*.json") for arrays in _arrays_of(path)}
     for path in [*folder.glob("*.tmp"), *folder.glob("*.npz")]:
         if path not in named:
             path.unlink(missing_ok=True)

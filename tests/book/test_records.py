@@ -346,6 +346,16 @@ def test_left_overs_are_reported_and_swept(tmp_path: Path) -> None:
     assert records.load(record.path).tables == TABLES
 
 
+def test_the_arrays_of_a_corrupt_record_are_not_swept(tmp_path: Path) -> None:
+    record = save(tmp_path)
+    assert record.path is not None
+    whole = record.path.read_text()
+    record.path.write_text(whole[:40])
+    records.sweep("01-toy", root=tmp_path)
+    record.path.write_text(whole)
+    assert records.verify(tmp_path) == []
+
+
 def test_a_reader_beside_a_writer_sees_the_old_record_or_the_new_one(tmp_path: Path) -> None:
     writer = """
 import sys, numpy as np
