@@ -187,6 +187,12 @@ def is_ready(recipe: Recipe, *, folder: Path | None = None) -> bool:
     return (_home(recipe, folder) / "history.npz").is_file()
 
 
+def is_under_way(recipe: Recipe, *, folder: Path | None = None) -> bool:
+    """Whether a process trains the network now, on the default device."""
+    with locked(_home(recipe, folder) / "lock", wait=False) as held:
+        return not held
+
+
 def prepare(
     recipes: Iterable[Recipe],
     *,
@@ -266,18 +272,22 @@ def _train(recipes: Sequence[Recipe], deadline: float | None, folder: Path | Non
             histories = fit_many(models, [d.x for d in sets], [d.y for d in sets], trainings, **options, on_epoch=keep)
         for recipe, home, model, history in zip(recipes, homes, models, histories, strict=True):
             write_arrays(home / f"{recipe.training.epochs}.npz", state_of(model))
+            (home / "made.json").write_text(json.dumps(_made_of(recipe), sort_keys=True))
             write_arrays(home / "history.npz", {n: np.asarray(v) for n, v in dataclasses.asdict(history).items()})
         options["checkpoint"].unlink()
 
 
 def _home(recipe: Recipe, folder: Path | None) -> Path:
     """The folder of a network's files: all that the weights depend on is in its name."""
-    made_of = {
+    name = hashlib.sha256(json.dumps(_made_of(recipe), sort_keys=True).encode()).hexdigest()[:16]
+    return (folder or maso_book.tree.root() / "_build" / "networks") / name
+
+
+def _made_of(recipe: Recipe) -> dict[str, Any]:
+    return {
         "recipe": dataclasses.asdict(recipe),
         "device": torch.get_default_device().type,
         "torch": torch.__version__,
         "data": checksum_of(recipe.dataset),
         "code": meaning.digest(f"{__name__}.WEIGHTS_FOLLOW_FROM", config=dataclasses.asdict(recipe)),
     }
-    name = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:16]
-    return (folder or maso_book.tree.root() / "_build" / "networks") / name
