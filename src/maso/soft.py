@@ -11,9 +11,9 @@ one, and β = 0 the mean of the lines.  For a ReLU that is swish, u σ(ηu).  Tw
 - "softplus": (1 − β) log Σ_r exp(ℓ_r / (1 − β)), for a hinge (1 − β) softplus(h / (1 − β));
 - "mix": the mean of the two, which is "Curvature Tuning" where it is put at the ReLUs alone.
 
-A gate with pieces of slopes s_0, s_1, … and thresholds θ_1, … is s_0 z + i_0 + Σ_p (s_p − s_{p−1}) max(z − θ_p, 0). Each
-of its kinks is rounded on its own: sign(Δ_p) S(|Δ_p| (z − θ_p)), Δ_p = s_p − s_{p−1}, S being the soft hinge.  With one
-threshold that is β-VQ between its two lines (max for a convex kink, min for a concave one).
+A gate with pieces of slopes s_0, s_1, … and thresholds θ_1, … is s_0 z + i_0 + Σ_p Δ_p max(z − θ_p, 0) with
+Δ_p = s_p − s_{p−1}.  Each of its kinks is rounded on its own: sign(Δ_p) S(|Δ_p| (z − θ_p)), S being the soft hinge.
+With one threshold that is β-VQ between its two lines (max for a convex kink, min for a concave one).
 
 Inside, β is kept as log η = logit β, which is exact where 1 − β is not: near the hard end.
 
@@ -100,6 +100,7 @@ class BetaVQ(nn.Module):
         kind: "swish" (β-VQ), "softplus" or "mix"; see the module's text.
         slope: ν, the smaller slope: 0 for ReLU, −1 for the absolute value.
         learnable: whether β is a parameter (its logit is).
+        dtype: of the logit, PyTorch's default where None.
 
     Raises:
         MasoError: β outside [0, 1], a slope of 1 or more, or an unknown kind.
@@ -122,6 +123,7 @@ class BetaVQ(nn.Module):
         kind: Kind = "swish",
         slope: float = 0.0,
         learnable: bool = False,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         check_kind(kind)
@@ -132,7 +134,7 @@ class BetaVQ(nn.Module):
             raise MasoError(f"BetaVQ: beta is {beta}; expected a number in [0, 1], or one for each channel.")
         if channels is not None:
             values = values.expand(channels)
-        odds = torch.logit(values).clamp(-LIMIT, LIMIT).to(torch.get_default_dtype(), copy=True).contiguous()
+        odds = torch.logit(values).clamp(-LIMIT, LIMIT).to(dtype or torch.get_default_dtype(), copy=True).contiguous()
         self.kind, self.slope, self.learnable = kind, slope, learnable
         if learnable:
             self.log_odds = nn.Parameter(odds)
@@ -195,6 +197,14 @@ class Softened(nn.Module):
         traced = self._traced(x)
         output: Tensor = traced.graph.read(self.network, x, _Soft(self.network, self.unit_of, traced))
         return output
+
+    def set_beta(self, beta: float) -> Softened:
+        """Give every kink this β in [0, 1]; the result is itself."""
+        value = BetaVQ(beta, dtype=torch.float64).log_odds
+        with torch.no_grad():
+            for log_odds in self.units.parameters() if self.units[0].learnable else self.units.buffers():
+                log_odds.fill_(value.item())
+        return self
 
     def reestimate(self, batches: Iterable[Tensor]) -> Softened:
         """Take the statistics of every BatchNorm anew, as the mean over these batches; no weight changes.
@@ -296,14 +306,14 @@ def soften(
             raise MasoError(
                 f"soften: {len(value)} values of β for {name}, which has {shape[0] if shape else 1} channels."
             )
-        return BetaVQ(value, channels=channels, kind=kind, learnable=learnable)
+        return BetaVQ(value, channels=channels, kind=kind, learnable=learnable, dtype=example.dtype)
 
     if per == "network":
         assert not isinstance(beta, Mapping)
-        units = [BetaVQ(beta, kind=kind, learnable=learnable)]
+        units = [BetaVQ(beta, kind=kind, learnable=learnable, dtype=example.dtype)]
     else:
         units = [unit(name) for name in names]
-    result = Softened(network, names, [each.to(device=example.device, dtype=example.dtype) for each in units])
+    result = Softened(network, names, [each.to(example.device) for each in units])
     return result.train(model.training)
 
 
