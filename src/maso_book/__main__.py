@@ -84,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     queue.set_defaults(command=_queue)
 
     lease = commands.add_parser("lease", help="run the queue in a slot on a GPU, and take in what it gave")
-    steps = lease.add_subparsers(required=True, metavar="{run,collect}")
+    steps = lease.add_subparsers(required=True, metavar="{check,run,collect}")
     slot = steps.add_parser("run", help="on the machine: work for some minutes, pack what is done into a folder")
     slot.add_argument("out", type=Path, metavar="OUT")
     slot.add_argument("--minutes", type=float, required=True)
@@ -92,6 +92,9 @@ def _parser() -> argparse.ArgumentParser:
     slot.add_argument("--device", default="cuda")
     slot.add_argument("--profile", default="full")
     slot.set_defaults(command=_lease_run)
+    checked = steps.add_parser("check", help="on the machine: does it give what a CPU gives, and how fast")
+    checked.add_argument("--device", default="cuda")
+    checked.set_defaults(command=_lease_check)
     work = steps.add_parser("work")  # one worker of `run`
     for name, kind in (("profile", str), ("device", str), ("deadline", float), ("number", int)):
         work.add_argument(f"--{name}", type=kind, required=True)
@@ -346,6 +349,13 @@ def _lease_run(options: argparse.Namespace) -> int:
         profile=options.profile,
     )
     print(f"{done} cells recorded.")
+    return 0
+
+
+def _lease_check(options: argparse.Namespace) -> int:
+    from maso_book import check
+
+    check.run(check_device(options.device))
     return 0
 
 
