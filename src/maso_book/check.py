@@ -41,17 +41,16 @@ def run(device: str) -> None:
 
 
 def _checks(device: str) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
+    changes: list[dict[str, Any]] = [{}, {"noise": 0.1}, {"attack": 0.5}, {"loss": "squared"}]
+    for change in changes:
+        yield f"training {change}", partial(_learns, device, **change)
+    for name in NETWORKS:
+        yield f"an epoch of {name}", partial(_speed, name, device, replayed=True)
+    yield "an epoch of small_cnn, attacked", partial(_speed, "small_cnn", device, replayed=True, attack=0.5)
     for name in NETWORKS:
         yield f"affine map of {name}", partial(_affine, name, device)
         yield f"codes of {name}", partial(_codes, name, device)
-    yield "training learns", partial(_learns, device)
-    changes: list[dict[str, Any]] = [{"noise": 0.1}, {"attack": 0.5}, {"loss": "squared"}]
-    for change in changes:
-        yield f"training with {change}", partial(_learns, device, **change)
-    for name in NETWORKS:
-        yield f"an epoch of {name}", partial(_speed, name, device, replayed=True)
-        yield f"an epoch of {name}, not replayed", partial(_speed, name, device, replayed=False)
-    yield "an epoch of small_cnn, attacked", partial(_speed, "small_cnn", device, replayed=True, attack=0.5)
+    yield "an epoch of small_cnn, not replayed", partial(_speed, "small_cnn", device, replayed=False)
     for copies in (5, 16):
         yield f"an epoch of {copies} small_cnn", partial(_together, "small_cnn", device, copies)
     yield "an epoch of 5 large_cnn", partial(_together, "large_cnn", device, 5)
