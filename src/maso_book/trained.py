@@ -43,6 +43,7 @@ class Recipe:
         training: how; its seed also draws the initial weights, the order of the samples and permuted labels.
         bn, bias: as in `maso_book.networks`.
         width: of the hidden layers, for the networks that have one (`mlp`); their own default where None.
+        unit: what stands for each ReLU, a name of `maso_book.networks.UNITS`.
         labels: "true", or "permuted" among the training samples.
         grey: one channel, the mean of the colours.
         samples: train on that many of the training images (all but the validation images where None).
@@ -61,6 +62,7 @@ class Recipe:
     shares: tuple[float, ...] = ()
     keep: tuple[int, ...] = ()
     width: int | None = None
+    unit: str = "relu"
 
 
 class TrainedCell:
@@ -115,7 +117,8 @@ def network(recipe: Recipe) -> nn.Module:
         torch.manual_seed(recipe.training.seed)
         make = getattr(networks, recipe.network)
         width = {} if recipe.width is None else {"width": recipe.width}
-        return make(tuple(d.x.shape[1:]), len(CLASSES[recipe.dataset]), bn=recipe.bn, bias=recipe.bias, **width)
+        model = make(tuple(d.x.shape[1:]), len(CLASSES[recipe.dataset]), bn=recipe.bn, bias=recipe.bias, **width)
+        return networks.with_unit(model, recipe.unit)
 
 
 def data(recipe: Recipe) -> Data:
@@ -227,7 +230,7 @@ def provenance(recipes: Sequence[Recipe], *, folder: Path | None = None) -> dict
 
 def _kind(recipe: Recipe) -> Recipe:
     """The same for all recipes that can train together; shares leave each its own number of samples."""
-    if recipe.shares:
+    if recipe.shares or not recipe.training.plain or recipe.unit != "relu":
         return recipe
     training = Training(recipe.training.epochs, recipe.training.batch, augment=recipe.training.augment)
     return dataclasses.replace(recipe, training=training, labels="true", keep=())
