@@ -130,9 +130,15 @@ def cause(model: nn.Module, changed: nn.Module, test: Looked, name: str, seed: i
 
 
 def nonzero_in_both(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Rank correlation of each row of a with that of b over the entries where neither is 0, (N, D), (N, D) → (N,)."""
+    """Rank correlation of each row of a with that of b over the entries where neither is 0, (N, D), (N, D) → (N,).
+
+    It is 0 where there are no two such entries.
+    """
     both = (a != 0) & (b != 0)
-    return np.array([rank_correlation(x[None, k], y[None, k])[0] for x, y, k in zip(a, b, both, strict=True)])
+    return np.array([
+        rank_correlation(x[None, kept], y[None, kept])[0] if kept.sum() > 1 else 0.0
+        for x, y, kept in zip(a, b, both, strict=True)
+    ])  # fmt: skip
 
 
 def own_templates(model: nn.Module, images: Looked) -> np.ndarray:
