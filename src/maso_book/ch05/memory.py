@@ -116,7 +116,7 @@ def run_memory(config: Memory) -> tuple[Rows, dict[str, np.ndarray]]:
     mean = (images.x.float().mean(0) / 255).to(torch.get_default_device())
     splits = measured(images, config)
     rows: list[dict[str, Any]] = []
-    per_image = np.zeros((len(SPLITS), len(NAMED_BY), config.points), np.float32)
+    per_image = np.zeros((len(SPLITS), len(NAMED_BY), config.points), np.float16)
     patterns: list[dict[str, Any]] = []
     negatives = []
     for state, epoch, model in _states(network, images):
