@@ -11,7 +11,7 @@ Networks".
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -174,6 +174,25 @@ def mlp(
         body.append(nn.ReLU())
         inputs = width
     return body.append(nn.Linear(width, classes, bias))
+
+
+UNITS: dict[str, Callable[[], nn.Module]] = {"relu": nn.ReLU, "silu": nn.SiLU, "gelu": nn.GELU}
+"""What can stand for a ReLU, by name."""
+
+
+def with_unit(model: nn.Module, unit: str) -> nn.Module:
+    """The network with another nonlinearity in place of each `nn.ReLU`, changed in place.
+
+    Raises:
+        MasoError: there is no unit of that name.
+    """
+    if unit not in UNITS:
+        raise MasoError(f"There is no unit {unit!r}. Units: {', '.join(UNITS)}.")
+    if unit != "relu":
+        for name, module in list(model.named_modules()):
+            if isinstance(module, nn.ReLU):
+                model.set_submodule(name, UNITS[unit]())
+    return model
 
 
 def _conv(

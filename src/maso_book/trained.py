@@ -43,6 +43,7 @@ class Recipe:
         training: how; its seed also draws the initial weights, the order of the samples and permuted labels.
         bn, bias: as in `maso_book.networks`.
         width: of the hidden layers, for the networks that have one (`mlp`); their own default where None.
+        unit: what stands for each ReLU, a name of `maso_book.networks.UNITS`.
         labels: "true", or "permuted" among the training samples.
         grey: one channel, the mean of the colours.
         samples: train on that many of the training images (all but the validation images where None).
@@ -61,6 +62,7 @@ class Recipe:
     shares: tuple[float, ...] = ()
     keep: tuple[int, ...] = ()
     width: int | None = None
+    unit: str = "relu"
 
 
 class TrainedCell:
@@ -115,7 +117,8 @@ def network(recipe: Recipe) -> nn.Module:
         torch.manual_seed(recipe.training.seed)
         make = getattr(networks, recipe.network)
         width = {} if recipe.width is None else {"width": recipe.width}
-        return make(tuple(d.x.shape[1:]), len(CLASSES[recipe.dataset]), bn=recipe.bn, bias=recipe.bias, **width)
+        model = make(tuple(d.x.shape[1:]), len(CLASSES[recipe.dataset]), bn=recipe.bn, bias=recipe.bias, **width)
+        return networks.with_unit(model, recipe.unit)
 
 
 def data(recipe: Recipe) -> Data:
@@ -184,6 +187,12 @@ def is_ready(recipe: Recipe, *, folder: Path | None = None) -> bool:
     return (_home(recipe, folder) / "history.npz").is_file()
 
 
+def is_under_way(recipe: Recipe, *, folder: Path | None = None) -> bool:
+    """Whether a process trains the network now, on the default device."""
+    with locked(_home(recipe, folder) / "lock", wait=False) as held:
+        return not held
+
+
 def prepare(
     recipes: Iterable[Recipe],
     *,
@@ -227,7 +236,7 @@ def provenance(recipes: Sequence[Recipe], *, folder: Path | None = None) -> dict
 
 def _kind(recipe: Recipe) -> Recipe:
     """The same for all recipes that can train together; shares leave each its own number of samples."""
-    if recipe.shares:
+    if recipe.shares or not recipe.training.plain or recipe.unit != "relu":
         return recipe
     training = Training(recipe.training.epochs, recipe.training.batch, augment=recipe.training.augment)
     return dataclasses.replace(recipe, training=training, labels="true", keep=())
@@ -263,18 +272,22 @@ def _train(recipes: Sequence[Recipe], deadline: float | None, folder: Path | Non
             histories = fit_many(models, [d.x for d in sets], [d.y for d in sets], trainings, **options, on_epoch=keep)
         for recipe, home, model, history in zip(recipes, homes, models, histories, strict=True):
             write_arrays(home / f"{recipe.training.epochs}.npz", state_of(model))
+            (home / "made.json").write_text(json.dumps(_made_of(recipe), sort_keys=True))
             write_arrays(home / "history.npz", {n: np.asarray(v) for n, v in dataclasses.asdict(history).items()})
         options["checkpoint"].unlink()
 
 
 def _home(recipe: Recipe, folder: Path | None) -> Path:
     """The folder of a network's files: all that the weights depend on is in its name."""
-    made_of = {
+    name = hashlib.sha256(json.dumps(_made_of(recipe), sort_keys=True).encode()).hexdigest()[:16]
+    return (folder or maso_book.tree.root() / "_build" / "networks") / name
+
+
+def _made_of(recipe: Recipe) -> dict[str, Any]:
+    return {
         "recipe": dataclasses.asdict(recipe),
         "device": torch.get_default_device().type,
         "torch": torch.__version__,
         "data": checksum_of(recipe.dataset),
         "code": meaning.digest(f"{__name__}.WEIGHTS_FOLLOW_FROM", config=dataclasses.asdict(recipe)),
     }
-    name = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:16]
-    return (folder or maso_book.tree.root() / "_build" / "networks") / name

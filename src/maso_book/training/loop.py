@@ -22,7 +22,11 @@ from tqdm import tqdm
 
 from maso_book.training import checkpoint as checkpoints
 from maso_book.training.samples import Samples, scaled
-from maso_book.training.settings import History, Row, Training, check_time, has_diverged, history
+from maso_book.training.settings import History, OutOfTime, Row, Training, check_time, has_diverged, history
+from maso_book.training.step import Replayed, Step, own_stream
+
+PAUSE = {"cpu": 0.0, "cuda": 5.0}
+"""Seconds from one checkpoint to the next: on a GPU an epoch can take less than writing one."""
 
 
 class Learners(Protocol):
@@ -34,8 +38,8 @@ class Learners(Protocol):
     def train(self, alive: Sequence[int]) -> None:
         """Go into training mode; the copies that are not alive have diverged, and their NaN must not reach others."""
 
-    def __call__(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Outputs (M, B, K) and mean losses (M,) of inputs (M B, *shape), copy after copy, and labels (M, B)."""
+    def __call__(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Outputs (M, B, K), mean losses (M,) and what is minimised, of inputs (M B, *shape) and labels (M, B)."""
 
     def hand_back(self, models: Sequence[nn.Module], which: Sequence[int]) -> None:
         """Put the weights and buffers of these copies into their models."""
@@ -66,7 +70,7 @@ def train(
             if on_epoch and not has_diverged(rows[m]):
                 on_epoch(m, epoch, model)
 
-    with checkpoints.reproducible(device, trainings[0].seed):
+    with checkpoints.reproducible(device, trainings[0].seed), own_stream(device):
         saved = checkpoints.resume(checkpoint, made_of)
         if saved:
             for m, model in enumerate(models):
@@ -77,20 +81,40 @@ def train(
             report(0)
 
         learners = learn(models)  # only now do the models have the weights to begin with
+        on_gpu = device.type == "cuda"
+        rates = torch.zeros(len(models), device=device)
         groups = [
-            {"params": parameters, "weight_decay": training.weight_decay}
-            for parameters, training in zip(learners.parameters, trainings, strict=True)
+            {"params": parameters, "weight_decay": training.weight_decay, "lr": rate if on_gpu else 0.0}
+            for parameters, training, rate in zip(learners.parameters, trainings, rates, strict=True)
         ]
-        optimiser = torch.optim.AdamW(groups, fused=device.type == "cuda")
+        optimiser = torch.optim.AdamW(groups, fused=on_gpu, capturable=on_gpu)
         checkpoints.load_optimiser(optimiser, saved)
+        step = Step(learners, optimiser, samples)
+        run: Callable[[Tensor, Tensor], None] = step
+        captured: list[int] = []
+        written = -math.inf
+
+        def save(checkpoint: Path) -> None:
+            arrays = {"made of": np.array(made_of)} | checkpoints.optimiser_state(optimiser)
+            arrays |= checkpoints.random_state(device, samples.generators)
+            for m, model in enumerate(models):
+                arrays |= {f"rows/{m}": np.array(rows[m])} | checkpoints.state_of(model, f"model/{m}/")
+            checkpoints.write_arrays(checkpoint, arrays)
 
         done = max(len(row) for row in rows)
         bar = tqdm(total=epochs, initial=done, unit="epoch", disable=not progress)
         while done < epochs and (alive := [m for m in range(len(models)) if not has_diverged(rows[m])]):
-            check_time(deadline, rows, epochs)
+            try:
+                check_time(deadline, rows, epochs)
+            except OutOfTime:
+                if checkpoint and done:
+                    save(checkpoint)
+                raise
             start = time.perf_counter()
             learners.train(alive)
-            losses, accuracies = _epoch(learners, optimiser, samples, done)
+            if captured != alive:
+                run, captured = Replayed(step) if on_gpu else step, alive
+            losses, accuracies = _epoch(step, run, rates, done)
             done += 1
 
             learners.hand_back(models, alive)
@@ -104,36 +128,32 @@ def train(
             bar.update()
             bar.set_postfix(loss=f"{loss:.3f}", accuracy=f"{right:.3f}", validation=f"{right_held_out:.3f}")
 
-            if checkpoint:
-                arrays = {"made of": np.array(made_of)} | checkpoints.optimiser_state(optimiser)
-                arrays |= checkpoints.random_state(device, samples.generators)
-                for m, model in enumerate(models):
-                    arrays |= {f"rows/{m}": np.array(rows[m])} | checkpoints.state_of(model, f"model/{m}/")
-                checkpoints.write_arrays(checkpoint, arrays)
+            if checkpoint and time.perf_counter() - written >= PAUSE[device.type]:
+                save(checkpoint)
+                written = time.perf_counter()
         bar.close()
     return [history(own, validation is not None) for own in rows]
 
 
-def _epoch(learners: Learners, optimiser: torch.optim.Optimizer, samples: Samples, done: int) -> list[list[float]]:
+def _epoch(step: Step, run: Callable[[Tensor, Tensor], None], rates: Tensor, done: int) -> list[list[float]]:
     """Learn for an epoch, after `done` others: each copy's mean loss and its accuracy, as the samples were seen."""
-    (copies, n), device = samples.labels.shape, samples.labels.device
-    total, right = torch.zeros(copies, device=device), torch.zeros(copies, device=device)
-    steps_an_epoch = math.ceil(n / samples.trainings[0].batch)
-    steps = samples.trainings[0].epochs * steps_an_epoch
+    trainings, n = step.samples.trainings, step.samples.labels.shape[1]
+    steps_an_epoch = math.ceil(n / trainings[0].batch)
+    steps = trainings[0].epochs * steps_an_epoch
+    first = done * steps_an_epoch
+    planned = [
+        [training.rate(number, steps) for training in trainings] for number in range(first, first + steps_an_epoch)
+    ]
+    on_device = torch.tensor(planned, device=rates.device)
 
-    for step, (inputs, targets) in enumerate(samples.epoch(), start=done * steps_an_epoch):
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            outputs, losses = learners(inputs, targets)
-
-        for group, training in zip(optimiser.param_groups, samples.trainings, strict=True):
-            group["lr"] = training.rate(step, steps)
-        optimiser.zero_grad(set_to_none=True)
-        losses.sum().backward()  # no copy sees another one: each has the gradient of its own loss
-        optimiser.step()
-
-        total += losses.detach() * targets.shape[1]
-        right += (outputs.detach().argmax(2) == targets).sum(1)
-    return [[value / n for value in sums.tolist()] for sums in (total, right)]
+    step.restart()
+    for number, (chosen, moves) in enumerate(step.samples.epoch()):
+        rates.copy_(on_device[number])
+        if not rates.is_cuda:
+            for group, rate in zip(step.optimiser.param_groups, planned[number], strict=True):
+                group["lr"] = rate
+        run(chosen, moves)
+    return [[value / n for value in sums.tolist()] for sums in (step.total, step.right)]
 
 
 def accuracy(model: nn.Module, x: Tensor, y: Tensor, *, batch: int = 250) -> float:

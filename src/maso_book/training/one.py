@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from maso_book.training.loop import train
+from maso_book.training.objective import LOSSES, adversarial, noisy
+from maso_book.training.penalties import PENALTIES
 from maso_book.training.settings import History, Training, check
 
 
@@ -24,7 +27,7 @@ def fit(
     checkpoint: Path | None = None,
     deadline: float | None = None,
 ) -> History:
-    """Train a classifier in place by cross-entropy; the model is in eval mode afterwards, channels last for images.
+    """Train a classifier in place; the model is in eval mode afterwards, channels last for images.
 
     Args:
         model: (N, *shape) → (N, classes), on the device where it is to be trained.
@@ -55,7 +58,7 @@ def fit(
     if x.ndim == 4:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     (history,) = train(
-        Alone, [model], [x], [y], [training],
+        partial(Alone, training=training), [model], [x], [y], [training],
         on_epoch=(lambda _, epoch, model: on_epoch(epoch, model)) if on_epoch else None,
         validation=validation, progress=progress, checkpoint=checkpoint, deadline=deadline,
     )  # fmt: skip
@@ -65,16 +68,28 @@ def fit(
 class Alone:
     """One network as the loop's learner: its weights stay where they are."""
 
-    def __init__(self, models: Sequence[nn.Module]) -> None:
-        (self.model,) = models
+    def __init__(self, models: Sequence[nn.Module], *, training: Training) -> None:
+        (self.model,), self.training = models, training
         self.parameters: list[list[Tensor]] = [list(self.model.parameters())]
 
     def train(self, alive: Sequence[int]) -> None:
         self.model.train()
 
-    def __call__(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        how, y, loss = self.training, targets[0], LOSSES[self.training.loss]
+        if how.noise:
+            inputs = noisy(inputs, how.noise)
+        if how.attack:
+            inputs = adversarial(self.model, inputs, y, radius=how.attack, steps=how.attack_steps, loss=loss)
+        if how.penalty:
+            inputs = inputs.detach().requires_grad_()
         outputs = self.model(inputs)
-        return outputs[None], nn.functional.cross_entropy(outputs, targets[0])[None]
+        losses = loss(outputs, y)[None]
+        objective = losses.sum()
+        if how.penalty:
+            with torch.autocast(inputs.device.type, enabled=False):
+                objective = objective + how.strength * PENALTIES[how.penalty](self.model, inputs, outputs, y)
+        return outputs[None], losses, objective
 
     def hand_back(self, models: Sequence[nn.Module], which: Sequence[int]) -> None:
         """They are there."""

@@ -26,18 +26,21 @@ class Samples:
         self.generators = [torch.Generator(device).manual_seed(training.seed) for training in trainings]
 
     def epoch(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Draw an epoch: batches of samples (M B, *shape), copy after copy, and of their labels (M, B)."""
+        """Draw an epoch: for each batch the numbers of its samples, (M, B), and their moves, (3, M, B or 0)."""
         n, batch, augment = self.labels.shape[1], self.trainings[0].batch, self.trainings[0].augment
         order = torch.stack([torch.randperm(n, generator=g, device=g.device) for g in self.generators])  # (M, N)
         moves = torch.stack([draw_moves(n if augment else 0, g) for g in self.generators], 1)  # (3, M, N)
-
         for i, chosen in enumerate(order.split(batch, 1)):
-            parts = [samples[places] for samples, places in zip(self.x, chosen, strict=True)]
-            # A batch that is not joined to others keeps its memory layout, and so the bits of what is computed of it.
-            images = scaled(torch.cat(parts) if len(parts) > 1 else parts[0])
-            if augment:
-                images = augmented(images, moves[:, :, i * batch :][:, :, :batch].flatten(1))
-            yield images, self.labels.gather(1, chosen)
+            yield chosen, moves[:, :, i * batch :][:, :, :batch]
+
+    def batch(self, chosen: Tensor, moves: Tensor) -> tuple[Tensor, Tensor]:
+        """The samples (M B, *shape), copy after copy, and their labels (M, B) of what `epoch` drew."""
+        parts = [samples[places] for samples, places in zip(self.x, chosen, strict=True)]
+        # A batch that is not joined to others keeps its memory layout, and so the bits of what is computed of it.
+        images = scaled(torch.cat(parts) if len(parts) > 1 else parts[0])
+        if moves.numel():
+            images = augmented(images, moves.flatten(1))
+        return images, self.labels.gather(1, chosen)
 
 
 def draw_moves(n: int, generator: torch.Generator, *, shift: int = SHIFT) -> Tensor:

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 
 from maso.errors import MasoError
+from maso_book.training.objective import LOSSES
+from maso_book.training.penalties import PENALTIES
 
 
 class OutOfTime(MasoError):
@@ -32,7 +34,15 @@ class Training:
         weight_decay: decoupled weight decay of AdamW.
         schedule: "constant", or "one-cycle": up over the first quarter, then down to zero, both linear.
         augment: random horizontal flips and shifts by up to four pixels (images only).
-        seed: fixes the order of the samples, the augmentation and dropout; the model brings its own initial weights.
+        seed: fixes the order of the samples, the augmentation, the noise and dropout; the model brings its own initial
+            weights.
+        noise: standard deviation of Gaussian noise that each sample gets anew at every step, after the augmentation.
+        attack: radius, in the Euclidean norm, of the ball in which each sample is moved to where the loss is higher
+            (adversarial training, `maso_book.training.adversarial`).
+        attack_steps: how many steps of gradient ascent do that.
+        loss: "cross-entropy", or "squared": the squared distance of the outputs from the one-hot label.
+        penalty: a name of `maso_book.training.penalties.PENALTIES`, none where empty.
+        strength: what the penalty is multiplied by before it is added to the loss.
     """
 
     epochs: int = 10
@@ -42,12 +52,29 @@ class Training:
     schedule: Literal["constant", "one-cycle"] = "constant"
     augment: bool = False
     seed: int = 0
+    noise: float = 0.0
+    attack: float = 0.0
+    attack_steps: int = 3
+    loss: Literal["cross-entropy", "squared"] = "cross-entropy"
+    penalty: str = ""
+    strength: float = 0.0
 
     def __post_init__(self) -> None:
         if self.epochs < 0 or self.batch < 1 or not self.lr > 0 or self.weight_decay < 0:
             raise MasoError(f"{self}: expected epochs ≥ 0, batch ≥ 1, lr > 0 and weight_decay ≥ 0.")
         if self.schedule not in ("constant", "one-cycle"):
             raise MasoError(f"There is no schedule {self.schedule!r}. Schedules: constant, one-cycle.")
+        if not self.noise >= 0 or not self.attack >= 0 or self.attack_steps < 1:
+            raise MasoError(f"{self}: expected noise ≥ 0, attack ≥ 0 and attack_steps ≥ 1.")
+        if self.loss not in LOSSES:
+            raise MasoError(f"There is no loss {self.loss!r}. Losses: {', '.join(LOSSES)}.")
+        if self.penalty and self.penalty not in PENALTIES:
+            raise MasoError(f"There is no penalty {self.penalty!r}. Penalties: {', '.join(PENALTIES)}.")
+
+    @property
+    def plain(self) -> bool:
+        """Whether it minimises the mean cross-entropy of the samples and nothing else."""
+        return not self.noise and not self.attack and not self.penalty and self.loss == "cross-entropy"
 
     def rate(self, step: int, steps: int) -> float:
         """Learning rate of one of `steps` steps, counted from 0."""
@@ -62,7 +89,8 @@ class History:
     """What happened, epoch by epoch.
 
     Attributes:
-        loss, accuracy: mean over the training samples as they were seen, (epochs,).
+        loss, accuracy: mean over the training samples as they were seen (moved, noisy, attacked), without the penalty,
+            (epochs,).
         validation_accuracy: after each epoch, (epochs,); empty without a validation set.
         seconds: wall time of each epoch, (epochs,); of copies that trained together, each has an equal share.
         diverged: the loss became NaN or infinite, and training stopped there.

@@ -55,14 +55,15 @@ class Stack:
                 if value.ndim:
                     value.unflatten(0, (self.copies, -1))[m] = 0
 
-    def __call__(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Outputs (M, B, K) and mean losses (M,); in training mode running statistics move on."""
+    def __call__(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Outputs (M, B, K), mean losses (M,) and their sum; in training mode running statistics move on."""
         side_by_side = inputs.unflatten(0, (self.copies, -1)).transpose(0, 1).flatten(1, 2)
         if side_by_side.ndim == 4:
             side_by_side = side_by_side.contiguous(memory_format=torch.channels_last)
         outputs = torch.func.functional_call(self.base, self._state(), (side_by_side,))
         outputs = outputs.unflatten(1, (self.copies, -1)).transpose(0, 1)
-        return outputs, nn.functional.cross_entropy(outputs.movedim(2, 1), targets, reduction="none").mean(1)
+        losses = nn.functional.cross_entropy(outputs.movedim(2, 1), targets, reduction="none").mean(1)
+        return outputs, losses, losses.sum()  # no copy sees another one: each has the gradient of its own loss
 
     def _state(self) -> dict[str, Tensor]:
         """Parameters and buffers of the wide network by name, the copies one after the other in the first dimension."""
@@ -97,7 +98,7 @@ def check_stackable(models: Sequence[nn.Module], x: Tensor) -> None:
     alone = torch.stack([model.eval()(x) for model in models])
     stack, no_labels = Stack(models), torch.zeros(alone.shape[:2], dtype=torch.int64, device=x.device)
     try:
-        together, _ = stack(torch.cat([x] * len(models)), no_labels)
+        together, *_ = stack(torch.cat([x] * len(models)), no_labels)
         agree = torch.allclose(together, alone, rtol=0.0, atol=1e-2 * float(alone.abs().max()))
     except RuntimeError:
         agree = False
