@@ -32,7 +32,7 @@ import torch
 from torch import Tensor, nn
 
 from maso.affine import _Differentiable
-from maso.codes import _read
+from maso.codes import Recorder
 from maso.errors import MasoError
 from maso.graph import flat
 from maso.tracing import trace
@@ -163,7 +163,7 @@ def _changes(
     """`change`, `size`, `moved` and `variance` of some points, with cotangents v, (N, Q, K)."""
     N, U = u.shape[:2]
     there = (x[:, None] + eps * u).flatten(0, 1)
-    moved = ~_same_codes(model, x.repeat_interleave(U, 0), there)
+    moved = _moved(model, x, there)
     here = slopes(model, x, v)
     (which,) = torch.where(moved)
     squares = x.new_zeros((N * U, v.shape[1]))
@@ -208,16 +208,17 @@ def _cotangents(x: Tensor, K: int, projections: int | None, generator: torch.Gen
     return (2 * signs - 1).to(x.dtype)
 
 
-def _same_codes(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    """Whether x_n and y_n have the same code, (N,) bool."""
-    same = [
-        torch.stack([(code == b.codes[node]).flatten(1).all(1) for node, code in a.codes.items()]).all(0)
-        if a.codes
-        else None
-        for a, b in zip(_read(model, x), _read(model, y), strict=True)
-    ]
-    known = [part for part in same if part is not None]
-    return torch.cat(known) if known else torch.ones(len(x), dtype=torch.bool, device=x.device)
+@torch.no_grad()
+def _moved(model: nn.Module, x: Tensor, there: Tensor) -> Tensor:
+    """Whether the codes of `there` (N U, *input_shape), U for each of x, differ from those of x: (N U,) bool."""
+    graph, here, away = trace(model, x), Recorder(), Recorder()
+    graph.read(model, x, here)
+    graph.read(model, there, away)
+    moved = torch.zeros((len(x), len(there) // len(x)), dtype=torch.bool, device=x.device)
+    for node, code in here.codes.items():
+        pieces = away.codes[node].reshape(*moved.shape, -1)
+        moved |= (pieces != code.reshape(len(x), 1, -1)).any(2)
+    return moved.flatten()
 
 
 def _unit(tangents: Tangents, x: Tensor) -> Tensor:
@@ -232,7 +233,8 @@ def _unit(tangents: Tangents, x: Tensor) -> Tensor:
         raise MasoError(
             f"{int((lengths == 0).sum())} of {lengths.numel()} tangents have length 0 (a blank image?): leave them out."
         )
-    return directions / lengths.view(*lengths.shape, *[1] * (x.ndim - 1))
+    unit: Tensor = directions / lengths.view(*lengths.shape, *[1] * (x.ndim - 1))
+    return unit
 
 
 # Penalties ------------------------------------------------------------------------------------------------------------

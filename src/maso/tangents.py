@@ -51,7 +51,7 @@ def random_translation(x: Tensor, *, generator: torch.Generator | None = None) -
     Returns:
         (N, 1, channels, height, width).
     """
-    angle = 2 * math.pi * torch.rand((len(x), 1, 1, 1), dtype=x.dtype, device=x.device, generator=generator)
+    angle: Tensor = 2 * math.pi * torch.rand((len(x), 1, 1, 1), dtype=x.dtype, device=x.device, generator=generator)
     down, right = _derivatives(x)
     return (angle.cos() * down + angle.sin() * right)[:, None]
 
@@ -93,8 +93,10 @@ def local_pca(x: Tensor, data: Tensor, *, neighbours: int = 16, count: int = 2) 
     own = distance <= 1e-6 * points.norm(dim=1, keepdim=True)
     nearest = distance.masked_fill(own, torch.inf).topk(neighbours, largest=False).indices
     around = others[nearest]  # (N, neighbours, D)
-    _, _, rows = torch.linalg.svd(around - around.mean(1, keepdim=True), full_matrices=False)
-    return rows[:, :count].reshape(len(x), count, *x.shape[1:])
+    around = around - around.mean(1, keepdim=True)
+    _, weights = torch.linalg.eigh(around @ around.mT)  # ascending; (N, neighbours, neighbours) is the small side
+    directions = weights.mT.flip(1)[:, :count] @ around
+    return nn.functional.normalize(directions, dim=2).reshape(len(x), count, *x.shape[1:])
 
 
 def ambient(x: Tensor, *, count: int = 1, generator: torch.Generator | None = None) -> Tensor:

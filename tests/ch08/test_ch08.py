@@ -1,5 +1,7 @@
 """Chapter 08: what it measures, by hand, and its grid."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -33,7 +35,7 @@ def arm(tmp_path_factory):
 
 
 def test_the_tables_of_an_arm(arm) -> None:
-    config, tables, arrays = arm
+    _, tables, arrays = arm
     assert [row["epoch"] for row in tables["epochs"]] == [0, 1]
     measured = [(row["epoch"], row["split"], row["direction"], row["bandwidth"]) for row in tables["rugosity"]]
     assert len(set(measured)) == len(measured) == 4 + 5 + 6
@@ -101,10 +103,7 @@ def test_bends_are_those_of_the_exact_segment() -> None:
     net = nn.Sequential(nn.Flatten(), nn.Linear(64, 12), nn.ReLU(), nn.Linear(12, 3)).double()
     x = torch.rand(1, 1, 8, 8).double()
     whole = paths.translated(x, steps_a_pixel=1)[0]
-    exact = sum(
-        len(taylor.breakpoints(net, a.flatten(), (b - a).flatten())) - 2
-        for a, b in zip(whole[:-1], whole[1:], strict=True)
-    )
+    exact = sum(len(taylor.breakpoints(net, a.flatten(), (b - a).flatten())) - 2 for a, b in pairwise(whole))
     followed = paths.follow(net, x, steps_a_pixel=200)
     assert exact > 3
     assert int(followed.bent.sum()) == exact

@@ -62,7 +62,7 @@ class Arm(TrainedCell):
     points: int = 256
     eps: float = 0.5
     projections: int | None = None
-    images: int = 32
+    images: int = 16
     pictures: int = 0
 
 

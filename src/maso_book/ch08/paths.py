@@ -16,7 +16,7 @@ from maso import codes
 
 REACH = 4
 """Pixels to each side, as far as the augmentation goes."""
-_IMAGES = 4  # at a time: codes take a byte or eight a unit
+_IMAGES = 16  # at a time: codes take a byte or eight a unit
 
 
 @dataclass(frozen=True, eq=False)

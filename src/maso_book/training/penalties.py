@@ -33,7 +33,7 @@ def relative_rugosity(model: nn.Module, inputs: Tensor, outputs: Tensor, targets
 
 
 def tangent_prop(model: nn.Module, inputs: Tensor, outputs: Tensor, targets: Tensor) -> Tensor:
-    """Squared change of the outputs along a random translation of each image by one pixel, on a quarter of the batch."""
+    """Squared change of the outputs along a random translation of each image by a pixel, on a quarter of the batch."""
     some = _quarter(inputs)
     return tangent_prop_penalty(model, some, tangents=random_translation(some))
 
