@@ -82,8 +82,8 @@ def run_arm(config: Arm) -> tuple[Rows, dict[str, np.ndarray]]:
           "rotation", "scaling", "neighbours" (two directions of a local PCA of 16 training images), "ambient" (even
           in all directions) and "shuffled" (translations with their pixels in another order);
         - `bandwidth`: ε; others than that of the cell after the last epoch, for test images;
-        - `plain_1`, `plain_2`, `free_1`, `free_2`: rugosity and scale-free rugosity, p = 1 and 2, each with
-          `…_error`, its standard error over the points;
+        - `plain_1`, `plain_2`, `free_1`, `free_2`: rugosity and scale-free rugosity, p = 1 and 2; of `free_2` also
+          `free_2_error`, its standard error over the points;
         - `slope`: root mean square of ‖A[x]‖_F;
         - `moved`: share of the points x + εu in another cell than x;
         - `projection_error`: standard error of plain_2 by the random projections, as a share of it.
@@ -170,8 +170,8 @@ def summary(found: Rugosity, eps: float) -> dict[str, float]:
     row: dict[str, float] = {"bandwidth": eps}
     for p in (1, 2):
         for name, values in (("plain", found.change), ("free", found.relative)):
-            mean = power_mean(values, p)
-            row |= {f"{name}_{p}": mean.value, f"{name}_{p}_error": mean.error}
+            row[f"{name}_{p}"] = power_mean(values, p).value
+    row["free_2_error"] = found.scale_free.error
     squares = float(found.change.double().square().mean())
     error = float(found.variance.double().mean() / found.variance.numel()) ** 0.5
     return row | {

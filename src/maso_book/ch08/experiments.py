@@ -36,7 +36,7 @@ PENALISED: dict[str, dict[str, Any]] = {
     "rugosity, strong": {"penalty": "rugosity", "strength": 0.03},
     "relative, weak": {"penalty": "relative_rugosity", "strength": 0.1},
     "relative, strong": {"penalty": "relative_rugosity", "strength": 1.0},
-    "TangentProp": {"penalty": "tangent_prop", "strength": 0.3},
+    "TangentProp": {"penalty": "tangent_prop", "strength": 0.1},
 }
 
 _QUICK: dict[str, Any] = {
