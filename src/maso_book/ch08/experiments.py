@@ -75,19 +75,21 @@ EXPERIMENTS = [
     Experiment("08-identity", run=on_cpu(run_identity), grid=same_grid(
         quick=[Identity(0, networks=3)], paper=[Identity(seed) for seed in SEEDS],
     )),
-    Experiment("08-cifar10", run=run_arm, recipes=_recipes, grid=same_grid(quick=_quick(WAYS), paper=_cifar10())),
-    Experiment("08-cifar100", run=run_arm, recipes=_recipes, grid=same_grid(
+    Experiment("08-cifar10", run=run_arm, recipes=_recipes, worth=9, grid=same_grid(
+        quick=_quick(WAYS), paper=_cifar10(),
+    )),
+    Experiment("08-cifar100", run=run_arm, recipes=_recipes, worth=8.7, grid=same_grid(
         quick=_quick({way: WAYS[way] for way in ("none", "augmented", "noise, a pixel")}, projections=4),
         paper=_cifar100(),
     )),
-    Experiment("08-explicit", run=run_arm, recipes=_recipes, grid=same_grid(
+    Experiment("08-explicit", run=run_arm, recipes=_recipes, worth=8, grid=same_grid(
         quick=_quick(PENALISED), paper=[_arm(seed, way) for seed, way in product(SEEDS, PENALISED)],
     )),
-    Experiment("08-crops", run=run_crop, grid=same_grid(
+    Experiment("08-crops", run=run_crop, worth=5, grid=same_grid(
         quick=[Crop(seed, size, "digits", samples=250, epochs=2, points=16) for seed in (0, 1) for size in (28, 32)],
         paper=[Crop(seed, size) for seed, size in product(SEEDS, (28, 32))],
     )),
-    Experiment("08-cost", run=run_cost, grid=same_grid(
+    Experiment("08-cost", run=run_cost, worth=7, grid=same_grid(
         quick=[Cost(0, batch=32, repeats=2, draws=4, dataset="digits")], paper=[Cost(seed) for seed in range(3)],
     )),
     Experiment("08-cost-cpu", run=on_cpu(run_cost), grid=same_grid(
