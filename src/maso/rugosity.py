@@ -284,9 +284,9 @@ def _squares(model: nn.Module, x: Tensor, tangents: Tensor, eps: float) -> tuple
     moved = x[:, None] + eps * tangents / lengths.view(*lengths.shape, *[1] * (x.ndim - 1))
     w = torch.randn_like(x)
     points = torch.cat([x, moved.flatten(0, 1)])
-    along = derivative(model, points, torch.cat([w, w.repeat_interleave(U, 0)]))
+    along = derivative(model, points, torch.cat([w, _each(w, U)]))
     here, there = along[: len(x)], along[len(x) :]
-    difference = here.repeat_interleave(U, 0) - there
+    difference = _each(here, U) - there
     return difference.square().sum(1).mean() / eps**2, here.square().sum(1).mean()
 
 
@@ -304,8 +304,13 @@ def tangent_prop_penalty(model: nn.Module, x: Tensor, *, tangents: Tensor) -> Te
         Simard, Victorri, LeCun, Denker (1992).
     """
     U = tangents.shape[1]
-    along = derivative(model, x.detach().repeat_interleave(U, 0), tangents.flatten(0, 1))
+    along = derivative(model, _each(x.detach(), U), tangents.flatten(0, 1))
     return along.square().sum(1).mean()
+
+
+def _each(x: Tensor, times: int) -> Tensor:
+    """Every sample so many times in a row, (N, …) → (N times, …)."""
+    return x[:, None].expand(-1, times, *x.shape[1:]).flatten(0, 1)
 
 
 def derivative(model: nn.Module, x: Tensor, w: Tensor) -> Tensor:
