@@ -84,7 +84,16 @@ def _parser() -> argparse.ArgumentParser:
     queue.set_defaults(command=_queue)
 
     lease = commands.add_parser("lease", help="run the queue in a slot on a GPU, and take in what it gave")
-    steps = lease.add_subparsers(required=True, metavar="{run,collect}")
+    steps = lease.add_subparsers(required=True, metavar="{pack,unpack,check,run,collect}")
+    packed = steps.add_parser("pack", help="at home: write the data and trainings that the next cells need")
+    packed.add_argument("folder", type=Path, nargs="?", default=Path(".lease"), metavar="DIR", help=".lease")
+    packed.add_argument("--minutes", type=float, required=True)
+    packed.add_argument("--workers", type=int, default=1)
+    packed.add_argument("--limit", type=float, default=50.0, help="MiB that travel in a call, besides the tree (50)")
+    packed.set_defaults(command=_lease_pack)
+    came = steps.add_parser("unpack", help="on the machine: put what `pack` wrote where it belongs")
+    came.add_argument("folders", type=Path, nargs="+", metavar="CALL")
+    came.set_defaults(command=_lease_unpack)
     slot = steps.add_parser("run", help="on the machine: work for some minutes, pack what is done into a folder")
     slot.add_argument("out", type=Path, metavar="OUT")
     slot.add_argument("--minutes", type=float, required=True)
@@ -92,6 +101,9 @@ def _parser() -> argparse.ArgumentParser:
     slot.add_argument("--device", default="cuda")
     slot.add_argument("--profile", default="full")
     slot.set_defaults(command=_lease_run)
+    checked = steps.add_parser("check", help="on the machine: does it give what a CPU gives, and how fast")
+    checked.add_argument("--device", default="cuda")
+    checked.set_defaults(command=_lease_check)
     work = steps.add_parser("work")  # one worker of `run`
     for name, kind in (("profile", str), ("device", str), ("deadline", float), ("number", int)):
         work.add_argument(f"--{name}", type=kind, required=True)
@@ -335,6 +347,23 @@ def _queue(options: argparse.Namespace) -> int:
     return 0
 
 
+def _lease_pack(options: argparse.Namespace) -> int:
+    from maso_book import packing
+
+    plan = packing.pack(
+        options.folder, minutes=options.minutes, workers=options.workers, limit=int(options.limit * 2**20)
+    )
+    print(f"{len(plan.cells)} cells, in {len(plan.calls)} calls: {', '.join(plan.calls) or 'nothing to carry'}")
+    return 0
+
+
+def _lease_unpack(options: argparse.Namespace) -> int:
+    from maso_book import packing
+
+    packing.unpack(options.folders)
+    return 0
+
+
 def _lease_run(options: argparse.Namespace) -> int:
     from maso_book import lease
 
@@ -346,6 +375,13 @@ def _lease_run(options: argparse.Namespace) -> int:
         profile=options.profile,
     )
     print(f"{done} cells recorded.")
+    return 0
+
+
+def _lease_check(options: argparse.Namespace) -> int:
+    from maso_book import check
+
+    check.run(check_device(options.device))
     return 0
 
 

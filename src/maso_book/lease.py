@@ -32,7 +32,7 @@ from maso_book.training import OutOfTime
 FILES, FILE_BYTES = 8, 15 * 2**20
 """How many files are brought back at most, and how large one of them is."""
 PACKING = 20.0
-"""Seconds between two packings, and kept for the last one."""
+"""Seconds between two packings, and kept for the last one: of a short slot a sixth."""
 
 
 def home() -> Path:
@@ -52,6 +52,8 @@ def work(profile: str, device: str, deadline: float, number: int) -> None:
         deadline: `time.monotonic()` by which to stop.
         number: of this worker; its log has it.
     """
+    log = home() / f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{number}.jsonl"
+    log.parent.mkdir(parents=True, exist_ok=True)
     tried: set[str] = set()
     waiting = False
     while True:
@@ -61,7 +63,7 @@ def work(profile: str, device: str, deadline: float, number: int) -> None:
                 continue
             if time.monotonic() > deadline:
                 return
-            ended = _settle(cell, device, deadline, number, wait=waiting)
+            ended = _settle(cell, device, deadline, log, wait=waiting)
             if ended is not None:
                 tried.add(cell.name)
                 done_one = True
@@ -72,7 +74,7 @@ def work(profile: str, device: str, deadline: float, number: int) -> None:
             waiting = True  # what is left, others are at: wait for them, one by one
 
 
-def _settle(cell: Queued, device: str, deadline: float, number: int, *, wait: bool) -> str | None:
+def _settle(cell: Queued, device: str, deadline: float, log: Path, *, wait: bool) -> str | None:
     """Run one cell; None where another process is at it or at one of its networks."""
     locks = maso_book.tree.root() / "_build" / "locks"
     with locked(locks / cell.name.replace("/", "-"), wait=wait) as held:
@@ -81,7 +83,6 @@ def _settle(cell: Queued, device: str, deadline: float, number: int, *, wait: bo
         if cell.path.is_file():
             return "there"
         started = time.monotonic()
-        home().mkdir(parents=True, exist_ok=True)
         try:
             live = results.compute(cell.experiment, cell.config, device=device, deadline=deadline)
             records.save(cell.experiment.name, cell.config, live.tables, live.arrays, live.provenance)
@@ -91,7 +92,7 @@ def _settle(cell: Queued, device: str, deadline: float, number: int, *, wait: bo
         except Exception:  # the other cells go on
             ended, problem = "failed", traceback.format_exc()
             _failure(cell).touch()
-        _log(number, cell.name, ended, time.monotonic() - started, problem)
+        _note(log, cell.name, ended, time.monotonic() - started, problem)
         if device == "cuda":
             torch.cuda.empty_cache()
         return ended
@@ -108,9 +109,9 @@ def _free(cell: Queued, device: str) -> bool:
         return all(trained.is_ready(recipe) or not trained.is_under_way(recipe) for recipe in cell.recipes)
 
 
-def _log(number: int, name: str, ended: str, seconds: float, problem: str) -> None:
-    line = {"end": datetime.now(UTC).isoformat(timespec="seconds"), "worker": number, "cell": name, "ended": ended}
-    with (home() / f"worker-{number}.jsonl").open("a") as file:
+def _note(log: Path, name: str, ended: str, seconds: float, problem: str) -> None:
+    line = {"end": datetime.now(UTC).isoformat(timespec="seconds"), "cell": name, "ended": ended}
+    with log.open("a") as file:
         file.write(json.dumps(line | {"seconds": round(seconds, 2), "problem": problem}) + "\n")
 
 
@@ -131,7 +132,8 @@ def run(out: Path, *, minutes: float, workers: int = 1, device: str = "cuda", pr
         The number of cells recorded.
     """
     start = time.monotonic()
-    deadline = start + 60 * minutes - PACKING
+    pause = min(PACKING, 10 * minutes)
+    deadline = start + 60 * minutes - pause
     for old in home().glob("*.failed"):
         old.unlink()
     before = {path: path.stat().st_mtime_ns for path in _records()}
@@ -144,10 +146,10 @@ def run(out: Path, *, minutes: float, workers: int = 1, device: str = "cuda", pr
     packed = time.monotonic()
     while any(process.poll() is None for process in processes) and time.monotonic() < deadline:
         time.sleep(0.2)
-        if time.monotonic() - packed > PACKING:
+        if time.monotonic() - packed > pause:
             pack_back(out, before)
             packed = time.monotonic()
-    left = start + 60 * minutes - PACKING / 2
+    left = start + 60 * minutes - pause / 2
     for process in processes:
         try:
             process.wait(max(0.0, left - time.monotonic()))

@@ -29,7 +29,7 @@ from maso_book.progress import watched
 from maso_book.training import History, Training, fit, fit_many
 from maso_book.training.checkpoint import load_state, read_arrays, state_of, write_arrays
 
-TOGETHER = {"cpu": 1, "cuda": 16}
+TOGETHER = {"cpu": 1, "cuda": 1}
 """How many networks train side by side: on a CPU that is slower than one after the other (benchmarks/training.py)."""
 
 
@@ -250,6 +250,8 @@ def _train(recipes: Sequence[Recipe], deadline: float | None, folder: Path | Non
             held.enter_context(locked(home / "lock"))
         if all(is_ready(recipe, folder=folder) for recipe in recipes):
             return  # another process was faster
+        for recipe, home in zip(recipes, homes, strict=True):
+            (home / "made.json").write_text(json.dumps(_made_of(recipe), sort_keys=True))
         models = [network(recipe).to(device) for recipe in recipes]
         sets = [data(recipe) for recipe in recipes]
         group = maso_book.tree.digest(home.name.encode() for home in homes)
@@ -272,7 +274,6 @@ def _train(recipes: Sequence[Recipe], deadline: float | None, folder: Path | Non
             histories = fit_many(models, [d.x for d in sets], [d.y for d in sets], trainings, **options, on_epoch=keep)
         for recipe, home, model, history in zip(recipes, homes, models, histories, strict=True):
             write_arrays(home / f"{recipe.training.epochs}.npz", state_of(model))
-            (home / "made.json").write_text(json.dumps(_made_of(recipe), sort_keys=True))
             write_arrays(home / "history.npz", {n: np.asarray(v) for n, v in dataclasses.asdict(history).items()})
         options["checkpoint"].unlink()
 
