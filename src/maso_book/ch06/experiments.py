@@ -115,5 +115,5 @@ EXPERIMENTS = [
         ),
         worth=7.8,
     ),
-    Experiment("06-cost", run=run_cost, grid=same_grid(quick=[Cost(0, batch=32, rounds=3)], paper=[Cost(0)]), worth=2),
+    Experiment("06-cost", run=run_cost, grid=same_grid(quick=[Cost(0, batch=32, rounds=3)], paper=[Cost(0)])),
 ]
