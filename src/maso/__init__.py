@@ -3,7 +3,7 @@
 `import maso` loads torch and numpy and nothing of the book.
 """
 
-from maso import exact, matched, memorization, soft, tangents
+from maso import exact, matched, memorization, penalties, soft, tangents
 from maso.affine import AffineMap, Factor, affine_map, closed_form, compose
 from maso.codes import Neighbours, codes, neighbours, vq_distance
 from maso.errors import MasoError, NotPiecewiseAffine
@@ -47,6 +47,7 @@ __all__ = [
     "memorization",
     "neighbours",
     "partition",
+    "penalties",
     "power_diagram",
     "relative_rugosity_penalty",
     "rugosity",
