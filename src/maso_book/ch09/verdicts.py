@@ -60,7 +60,7 @@ def _judge_table(claim: str, records: list[Record]) -> Verdict:
     entries = numbers["entry"].nunique()
     evidence = (
         f"Derivation of {entries} entries {'complete' if derived else 'incomplete'}; numbers within {worst:.1e} of the "
-        f"closed forms ({len(records)} seeds, {numbers['inputs'].min():,} inputs, {numbers['beta'].nunique()} values of β); "
+        f"closed forms ({len(records)} seeds, {numbers['inputs'].min():,} inputs, {numbers['beta'].nunique()} β); "
         f"{better} of the other weights reach a larger objective ({optimum['problems'].sum():,} problems)."
     )
     effect = f"{entries} of {entries} derived, numbers within {worst:.1e}"
@@ -89,8 +89,8 @@ def _judge_posterior(claim: str, records: list[Record]) -> Verdict:
     posterior = as_table(records, "posterior")
     worst, derived = posterior["max_error"].max(), _facts(records, "probability")
     evidence = (
-        f"Derivation {'complete' if derived else 'incomplete'}; posterior by Bayes' rule within {worst:.1e} of sigmoid, "
-        f"tanh and softmax ({len(records)} seeds, {posterior['mixtures'].min():,} mixtures each). With variances "
+        f"Derivation {'complete' if derived else 'incomplete'}; posterior by Bayes' rule within {worst:.1e} of "
+        f"sigmoid, tanh and softmax ({len(records)} seeds, {posterior['mixtures'].min():,} mixtures each). With variances "
         "2B + ‖A‖² a ReLU's zero piece has none, and A = 1, B = −1 has −1."
     )
     if not derived or worst > TOLERANCE:
@@ -105,8 +105,8 @@ def _judge_factorial(claim: str, records: list[Record]) -> Verdict:
     least, most = table[split]["agreement_shifted"].min(), table[~split]["agreement_shifted"].max()
     means = table[~split].groupby("filters", sort=False)["agreement_shifted"].mean()
     evidence = (
-        f"Proof above; orthogonal slope differences: at least {least:.2%} of the inputs agree; else at most {most:.1%}, "
-        + "on average "
+        f"Proof above; orthogonal slope differences: at least {least:.2%} of the inputs agree; else at most "
+        f"{most:.1%}, on average "
         + ", ".join(f"{filters} {share:.1%}" for filters, share in means.items())
         + f" ({len(records)} seeds, {table['inputs'].min():,} inputs)."
     )
@@ -268,8 +268,8 @@ def _judge_tuning(claim: str, robust: list[Record], transfer: list[Record]) -> V
         loss = interval(rows["clean_hard"] - rows["clean"])
         met.append(found.low > 0 and found.mean >= LEAST_ROBUST and loss.mean < found.mean)
         parts.append(
-            f"{dataset}, {attack}: robust {found:+.2%} (from {rows['robust_hard'].mean():.1%}), clean {-loss.mean:+.2%}, "
-            f"on the images of the choice {rows['validation_gain'].mean():+.2%}"
+            f"{dataset}, {attack}: robust {found:+.2%} (from {rows['robust_hard'].mean():.1%}), clean "
+            f"{-loss.mean:+.2%}, on the images of the choice {rows['validation_gain'].mean():+.2%}"
         )
     evidence = "; ".join(parts) + "."
     if all(met):
