@@ -90,8 +90,8 @@ def _judge_posterior(claim: str, records: list[Record]) -> Verdict:
     worst, derived = posterior["max_error"].max(), _facts(records, "probability")
     evidence = (
         f"Derivation {'complete' if derived else 'incomplete'}; posterior by Bayes' rule within {worst:.1e} of "
-        f"sigmoid, tanh and softmax ({len(records)} seeds, {posterior['mixtures'].min():,} mixtures each). With variances "
-        "2B + ‖A‖² a ReLU's zero piece has none, and A = 1, B = −1 has −1."
+        f"sigmoid, tanh and softmax ({len(records)} seeds, {posterior['mixtures'].min():,} mixtures each). With "
+        "variances 2B + ‖A‖² a ReLU's zero piece has none, and A = 1, B = −1 has −1."
     )
     if not derived or worst > TOLERANCE:
         return Verdict(claim, "does not hold", evidence, f"posterior within {worst:.1e}")
