@@ -17,7 +17,7 @@ from maso_book.records import Record
 from maso_book.style import PALETTE
 from maso_book.tidy import as_table
 
-FAMILY = ((0.0, "vermilion"), (0.5, "green"), (0.8, "orange"), (0.95, "purple"), (1.0, "black"))
+FAMILY = ((0.0, "vermilion"), (0.2, "orange"), (0.5, "green"), (0.7, "purple"), (1.0, "black"))
 """β and its colour."""
 MELTING = (1.0, 0.98, 0.9, 0.5)
 SIDE = 160
@@ -84,7 +84,7 @@ def nearest(records: Sequence[Record]) -> Figure:
             ax.plot(GRID[shown], error[shown], style, color=PALETTE[colour], label=lines)
         ax.set(title=name, xlabel="u")
     axes[0, 0].set_ylabel("nearest β-VQ less function")
-    axes[0, 0].legend()
+    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return fig
 
 
