@@ -128,8 +128,9 @@ def learned(dataset: str, gain: float, seeds: int) -> list[Record]:
             {
                 "networks": [{"test_accuracy": 0.7 + (unit == "beta") * (gain + 0.001 * (seed % 2))}],
                 "betas": [
-                    {"epoch": 30, "layer": i, "mean_beta": b + 0.01 * (seed % 2)}
-                    for i, b in ((1, 0.6), (2, 0.5), (3, 0.7))
+                    {"epoch": 30, "layer": layer, "mean_beta": beta + 0.01 * (seed % 2)}
+                    for layer, beta in ((1, 0.6), (2, 0.5), (3, 0.7))
+                    if unit == "beta"
                 ],
             },
             dataset=dataset,
