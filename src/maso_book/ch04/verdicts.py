@@ -22,7 +22,7 @@ LEAST = {"04.2": 0.05, "04.3": 0.05, "04.4": 0.05, "04.5": 0.05, "04.6": 0.1, "0
 """The smallest effects of interest, as the claims have them."""
 REPRODUCED = 0.05
 NAMES = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "cifar10": "CIFAR-10", "digits": "digits"}
-NETWORK_NAMES = {"small_cnn": "smallCNN", "large_cnn": "largeCNN"}
+NETWORK_NAMES = {"small_cnn": "smallCNN", "large_cnn": "largeCNN", "dense_cnn": "DenseCNN"}
 
 # What the figures, the tables and the verdicts share ------------------------------------------------------------------
 
@@ -364,16 +364,16 @@ def _judge_airplane(claim: str, small: list[Record], large: list[Record]) -> Ver
     own, others = wide["true class", "own"], wide["other classes", "own"]
     net = own - wide["true class", "another class"]
 
+    images = correlations_of(records, "own")
+
     def gains(values: pd.Series) -> dict[Any, pd.Series]:
         return {
             (architecture, kind): (values[architecture][kind] - values[architecture]["plain"]).dropna()
-            for architecture in values.index.unique("architecture")
-            for kind in values[architecture].index.unique("way")
-            if kind != "plain"
+            for architecture, kind in images
+            if kind != "plain" and (architecture, "plain") in images
         }
 
     found, less_another = effects(gains(own)), effects(gains(net))
-    images = correlations_of(records, "own")
     over_images = {
         (architecture, kind): bootstrap(images[architecture, kind] - images[architecture, "plain"])
         for architecture, kind in found
