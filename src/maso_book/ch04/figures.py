@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from maso_book.ch04.airplane import PICTURES
-from maso_book.ch04.verdicts import NETWORK_NAMES, data_name, named, way
+from maso_book.ch04.verdicts import NETWORK_NAMES, data_name, named, way, with_way
 from maso_book.datasets import CLASSES
 from maso_book.records import Record
 from maso_book.style import PALETTE
@@ -24,12 +24,15 @@ if TYPE_CHECKING:
     import seaborn as sns
 
 TRUE, FALSE, BIAS, CONTROL = PALETTE["blue"], PALETTE["vermilion"], PALETTE["orange"], PALETTE["black"]
-PLACE_NAMES = {
-    "outputs": "whole output",
-    "inner": "inner product",
-    "bias": "bias $b[x]_c$",
-    "output bias": "bias of the last layer",
+PARTS = {
+    ("outputs", "any"): "whole output",
+    ("bias", "black"): "$b[x]_c$ from black",
+    ("bias", "mean image"): "from the mean image",
+    ("bias", "grey"): "from grey",
+    ("output bias", "any"): "bias of the last layer",
 }
+"""Place and origin of 04-prior → what the figure of slopes calls that part of the output."""
+WAYS = ("plain", "noise", "adversarial")
 CALIBRATED = "BN calibrated"
 ROWS = (
     ("plain", "plain", "templates"),
@@ -203,6 +206,25 @@ def likeness(records: Sequence[Record]) -> pd.DataFrame:
     }
     when = np.where(table.state == "trained", "", ", untrained")
     return table.assign(compared=table.templates + table.source.map(whose) + when)
+
+
+def likeness_and_price(records: Sequence[Record]) -> pd.DataFrame:
+    """Likeness and accuracy of each network of 04-airplane, one row for test images as they are, one for moved ones.
+
+    Returns:
+        Columns `architecture`, `trained`, `seed`, `similarity` of the true class's template with its picture, `on`
+        which images `accuracy` is.
+    """
+    likeness, robustness = (with_way(named(as_table(records, of))) for of in ("likeness", "robustness"))
+    own = likeness.query(
+        "state == 'trained' and not averaged and measure == 'correlation' and templates == 'true class' "
+        "and target == 'image' and source == 'own'"
+    ).set_index("record")
+    chosen = robustness[robustness.radius.isin([0.0, 0.5])]
+    return chosen.assign(
+        similarity=chosen.record.map(own.similarity),
+        on=chosen.radius.map({0.0: "images as they are", 0.5: "images moved by up to ½"}),
+    ).rename(columns={"way": "trained", "robust_accuracy": "accuracy"})
 
 
 def cascade(records: Sequence[Record]) -> pd.DataFrame:
