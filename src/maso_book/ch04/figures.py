@@ -162,7 +162,7 @@ def hero(records: Sequence[Record], shown: int = 0) -> Figure:
         by_way.setdefault(NETWORK_NAMES[record.config["network"]], {}).setdefault(way(record.config), record)
     names = [CLASSES[with_pictures[0].config["dataset"]][c] for c in PICTURES]
     rows = [(label, kind, array) for label, kind, array in ROWS if any(kind in each for each in by_way.values())]
-    fig = plt.figure(figsize=(1.9 + 3.6 * len(by_way), 1.25 * len(rows) + 0.3), layout="constrained")
+    fig = plt.figure(figsize=(1.9 + 3.6 * len(by_way), 1.02 * len(rows) + 0.3), layout="constrained")
     grid = fig.add_gridspec(len(rows), 2 + 4 * len(by_way), width_ratios=[1.4, 0.45] + [0.15, 1, 1, 1] * len(by_way))
     image = with_pictures[0].arrays["images"][shown]
     picture(fig.add_subplot(grid[: max(1, len(rows) // 2), 0]), image, f"the picture: {names[shown]}")

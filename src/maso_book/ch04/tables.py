@@ -89,20 +89,16 @@ def cause(records: Sequence[Record]) -> str:
 
 def training(records: Sequence[Record]) -> str:
     """How the networks of these records were trained, and what came of it: a row for each group."""
-    import pandas as pd
-
+    configs = {record.hash: {"noise": 0.0, "attack": 0.0, "augment": False} | record.config for record in records}
+    seconds = {record.hash: record.provenance["training_seconds"] for record in records}
     table = named(as_table(records, "networks"))
-    seconds = {record.hash: record.provenance.get("training_seconds", float("nan")) for record in records}
-    table = table.assign(
-        seconds=table.record.map(seconds),
-        way=[way(row) if "attack" in row else "plain" for row in table.to_dict("records")],
-    )
+    table = table.assign(seconds=table.record.map(seconds), way=[way(configs[name]) for name in table.record])
     rows = []
     for (name, kind), of in arms(table, "networks", "way"):
-        first = of.iloc[0]
-        moved = bool(first.get("augment", False)) if not pd.isna(first.get("augment", False)) else False
+        first = configs[of.record.iloc[0]]
+        moved = "flips and shifts" if first["augment"] else "none"
         rows.append([
-            name, kind, f"{first.lr:g}", "flips and shifts" if moved else "none", str(of.seed.nunique()),
+            name, kind, f"{first['lr']:g}", moved, str(of.seed.nunique()),
             _cell(of.validation_accuracy, ".1%", ".1%"), f"{of.seconds.mean():.1f}",
         ])  # fmt: skip
     head = "networks | trained | highest rate | augmentation | seeds | validation accuracy | seconds of training"
