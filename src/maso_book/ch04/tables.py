@@ -97,8 +97,8 @@ def edition(records: Sequence[Record]) -> str:
         return ""
     return (
         "*The runs of the second edition (new seeds, all training images, calibrated controls) have no records here "
-        "yet. What follows shows those of the first edition: seeds 0 to 4, trained for few epochs on a CPU, the "
-        "untrained network as it was initialised, pixels counted from black.*"
+        "yet. What follows shows, but for the airplane, those of the first: seeds 0 to 4, trained for few epochs on a "
+        "CPU, the untrained network as it was initialised, pixels counted from black, margins not divided.*"
     )
 
 
