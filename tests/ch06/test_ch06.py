@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 import maso_book.tree
 from maso import affine_map, penalties
-from maso_book.ch06 import frames, penalised
+from maso_book.ch06 import figures, frames, penalised, tables
 from maso_book.ch06.cost import Cost, run_cost
 from maso_book.ch06.experiments import DECIDING, EXPERIMENTS, FIRST, SEEDS, STRENGTHS
 from maso_book.ch06.frames import Frames, run_frames
@@ -238,6 +239,7 @@ def network(config: Penalised, **change: Any) -> Record:
         "training_accuracy": 0.9 + 0.01 * config.seed, "test_accuracy": 0.7 + 0.01 * config.seed,
         "validation_accuracy": 0.7, "template_cosine_centred_abs": 0.2, "template_cosine_abs": 0.3,
         "row_norm_mean": 1.0, "orthogonality": 2.0, "gauge_orthogonality": 1.0, "shift_probability_error": 1e-15,
+        "row_cosine_abs": 0.1, "row_cosine_centred_abs": 0.1,
     } | change  # fmt: skip
     name = "06-penalties"
     made = {"networks": [row], "curves": []}
@@ -373,3 +375,87 @@ def test_the_detectable_difference_is_seen_as_often_as_it_says() -> None:
     draws = seen + spread * rng.standard_normal((20000, 10))
     t = draws.mean(1) / (draws.std(1, ddof=1) / 10**0.5)
     assert np.mean(t > 2.262) == pytest.approx(0.8, abs=0.03)
+
+
+# Tables and figures ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def axes() -> Any:
+    _, drawn = plt.subplots(1, 3)
+    yield drawn
+    plt.close("all")
+
+
+def test_accuracy_against_lambda_has_every_seed_the_mean_and_the_largest(axes: Any) -> None:
+    table = networks(trained_networks(gain=1.0))
+    ax = figures.against_strength(axes[0], table, "orthogonality")
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["0", "0.5", "2"]
+    mean, largest, baseline = ax.lines
+    assert list(mean.get_ydata()) == pytest.approx([74.5, 75.5, 99.0], abs=0.02)
+    assert list(largest.get_ydata()) == pytest.approx([79.0, 80.0, 99.0], abs=0.03)
+    assert baseline.get_ydata()[0] == pytest.approx(74.5)
+    assert len(ax.collections[1].get_offsets()) == 25
+    figures.published_gain(ax, 74.5)
+    assert ax.patches[-1].get_y() == pytest.approx(75.2)
+
+
+def test_arrows_lead_from_each_baseline_to_its_minimum(axes: Any) -> None:
+    ax = figures.gauge_arrows(axes[0], chosen(networks(trained_networks())))
+    arrows = [(text.xyann, text.xy) for text in ax.texts]
+    assert len(arrows) == 10
+    for start, end in arrows:
+        assert (start[0], end[0]) == (2.0, 1.0)
+        assert start[1] == end[1]
+
+
+def test_the_forest_has_a_line_for_each_comparison_and_the_smallest_effects(axes: Any) -> None:
+    figures.forest(axes, gains(trained_networks(gain=1.0, gap=2.0, cosine=0.1)))
+    labels = [label.get_text() for label in axes[0].get_yticklabels()]
+    assert labels == [
+        "CIFAR-10: formula less none (n = 10)",
+        "CIFAR-10: norms alone less none (n = 10)",
+        "CIFAR-10: formula less norms alone (n = 10)",
+    ]
+    middle = [ax.containers[0].lines[0].get_xdata()[0] for ax in axes]
+    assert middle == pytest.approx([1.0, 2.0, 0.1], abs=0.02)
+    assert [ax.patches[0].get_width() for ax in axes] == pytest.approx([0.6, 1.0, 0.1])
+
+
+def test_matrices_show_a_line_for_each_network() -> None:
+    arrays = {name: np.full((10, 10), 0.25, np.float16) for name in figures.MATRICES}
+    record = replace(network(Penalised(0)), arrays=arrays)
+    fig = figures.matrices({"no penalty": record, "formula": record})
+    shown = [ax for ax in fig.axes if ax.images and ax.get_xlabel()]
+    assert len(shown) == 8
+    assert {ax.get_xlabel() for ax in shown} == {"mean |cos| 0.250"}
+    plt.close("all")
+
+
+def test_three_rows_and_their_inner_products() -> None:
+    ax = plt.figure().add_subplot(projection="3d")
+    figures.tripod(ax, torch.eye(3), "three")
+    assert ax.get_title() == "three: inner products 0.00"
+    plt.close("all")
+
+
+def test_tables_name_the_chosen_settings() -> None:
+    text = tables.arms_table(trained_networks(gain=1.0))
+    assert "| CIFAR-10 | formula | 0.5 | 10 |" in text
+    assert text.count("\n") == 4
+    rows = [
+        {
+            "lr": lr,
+            "weight_decay": decay,
+            "training_accuracy": 0.9,
+            "validation_accuracy": lr + decay,
+            "diverged": False,
+        }
+        for lr in (0.1, 0.2)
+        for decay in (0.0, 0.5)
+    ]
+    config = Tuning(100)
+    tuning = Record("06-tuning", as_dict(config), tidy({"tuning": rows}), {}, {"device": "cpu"}, "t")
+    assert tables.tuning([tuning]).splitlines()[-1] == "| CIFAR-10 | 0.2 | 20.0% | **70.0%** |"
+    longer = [network(Penalised(seed, epochs=epochs)) for epochs in (20, 40) for seed in range(5)]
+    assert [line.split(" | ")[0] for line in tables.longer_table(longer).splitlines()[2:]] == ["| 20", "| 40"]

@@ -135,9 +135,7 @@ def matrices(shown: dict[str, Record]) -> Figure:
     Args:
         shown: what to write beside a line → a record with arrays.
     """
-    fig, axes = plt.subplots(
-        len(shown), len(MATRICES), figsize=(9.6, 0.4 + 2.4 * len(shown)), squeeze=False, sharex=True, sharey=True
-    )
+    fig, axes = plt.subplots(len(shown), len(MATRICES), figsize=(9.6, 0.4 + 2.4 * len(shown)), squeeze=False)
     for line, (name, record) in zip(axes, shown.items(), strict=True):
         for ax, (key, words) in zip(line, MATRICES.items(), strict=True):
             cosines = record.arrays[key].astype(float)
@@ -146,13 +144,12 @@ def matrices(shown: dict[str, Record]) -> Figure:
             image = ax.imshow(cosines, cmap="PuOr_r", vmin=-0.6, vmax=0.6)
             ax.grid(visible=False)
             ax.set_xlabel(f"mean |cos| {np.abs(off).mean():.3f}", fontsize="small")
-            if ax is line[0]:
-                ax.set_ylabel(name)
+            ax.set(xticks=[], yticks=[])
             if line is axes[0]:
                 ax.set_title(words, fontsize="small")
-    names = CLASSES[next(iter(shown.values())).config["dataset"]]
-    axes[0, 0].set_yticks(range(len(names)), labels=names, fontsize=6)
-    axes[0, 0].set_xticks([])
+        names = CLASSES[record.config["dataset"]]
+        line[0].set_yticks(range(len(names)), labels=names, fontsize=6)
+        line[0].set_ylabel(name)
     fig.colorbar(image, ax=axes, shrink=0.7, label="cosine")
     return fig
 
@@ -171,5 +168,5 @@ def tripod(ax: Any, rows: Tensor, name: str) -> None:
     inner = round(float(rows[0] @ rows[1]), 6) + 0.0  # no −0
     ax.set_title(f"{name}: inner products {inner:.2f}")
     ax.set(xlim=(-1, 1), ylim=(-1, 1), zlim=(0, 1), xticks=[], yticks=[], zticks=[])
-    ax.set_box_aspect((2, 2, 1))
-    ax.view_init(elev=18, azim=-50)
+    ax.set_box_aspect((2, 2, 1), zoom=1.35)
+    ax.view_init(elev=28, azim=-20)
