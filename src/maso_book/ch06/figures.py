@@ -82,8 +82,10 @@ def gauge_arrows(ax: Axes, table: pd.DataFrame) -> Axes:
     baselines = table[table["penalty"] == NONE]
     look: dict[str, Any] = {"arrowstyle": "->", "color": COLOURS[NONE], "lw": 1.0, "shrinkA": 3, "shrinkB": 0}
     for _, row in baselines.iterrows():
-        ends = [(row[column], row["test_accuracy"]) for column in ("gauge_orthogonality", "orthogonality")]
-        ax.annotate("", *ends, arrowprops=look)
+        height = row["test_accuracy"]
+        ax.annotate(
+            "", (row["gauge_orthogonality"], height), xytext=(row["orthogonality"], height), arrowprops=look
+        )  # fmt: skip
     ax.plot(baselines["gauge_orthogonality"], baselines["test_accuracy"], ls="", marker="o", mfc="none",
             color=COLOURS[NONE], label="no penalty, shifted: the same network")  # fmt: skip
     ax.set(xscale="log", xlabel=r"penalty $\sum_{c\neq a}\langle W_c, W_a\rangle^2$", ylabel="test accuracy (%)")
