@@ -6,6 +6,7 @@ On the cell of x every output is an inner product with a template plus a bias,
 
 so the rows of A[x] are filters that depend on the signal, and the largest output is the filter that matches best.
 These functions take any piecewise-affine classifier and any inputs; the templates themselves are `maso.affine_map`.
+Images of bytes (uint8) are pixels/255, in [0, 1], wherever they are given; other inputs are taken as they are.
 
 Source: Mad Max, §4.1 (deep networks as matched filter banks).
 """
@@ -50,27 +51,36 @@ def match(model: nn.Module, x: Tensor, against: Mapping[str, Tensor] | None = No
 
     Args:
         model: a piecewise-affine classifier, (N, *input_shape) → (N, C), BatchNorm and dropout in eval mode.
-        x: (N, *input_shape), on the model's device, in its dtype.
-        against: more images to compare the templates at each input with, by name, (N, *input_shape).
+        x: (N, *input_shape), on the model's device, in its dtype or uint8.
+        against: more images to compare the templates at each input with, by a name other than "image", in the dtype of
+            x or uint8: (N, *input_shape), or one for all inputs, (*input_shape) or (1, *input_shape).
 
     Returns:
         `Match`; `inner["image"] + bias` are the outputs.
 
     Raises:
         NotPiecewiseAffine: the model has an operator that is not piecewise affine.
-        MasoError: images that do not fit the inputs.
+        MasoError: images that do not fit the inputs, or that are called "image".
 
     Example:
         >>> net = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 3)).double()
         >>> x = torch.randn(5, 2, dtype=torch.float64)
-        >>> found = match(net, x, {"mean": x.mean(0).expand(5, 2)})
+        >>> found = match(net, x, {"mean": x.mean(0)})
         >>> bool(torch.allclose(found.inner["image"] + found.bias, net(x)))
         True
     """
-    images = {IMAGE: x, **(against or {})}
-    for name, v in images.items():
-        if v.shape != x.shape:
-            raise MasoError(f"match: the images {name!r} have shape {tuple(v.shape)}; expected {tuple(x.shape)}.")
+    if against and IMAGE in against:
+        raise MasoError(f"match: {IMAGE!r} is the name of the inputs themselves; call the other images differently.")
+    dtype = next((p.dtype for p in model.parameters()), torch.get_default_dtype())
+    x = _pixels(x, dtype)
+    images = {IMAGE: x}
+    for name, v in (against or {}).items():
+        if v.shape not in (x.shape, x.shape[1:], (1, *x.shape[1:])):
+            raise MasoError(
+                f"match: the images {name!r} have shape {tuple(v.shape)}; expected {tuple(x.shape)}, or one image "
+                f"{tuple(x.shape[1:])} for all."
+            )
+        images[name] = _pixels(v, dtype).expand(x.shape)
     biases: list[Tensor] = []
     parts: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {name: [] for name in images}
     for start in range(0, len(x), _SLICE):
@@ -87,6 +97,11 @@ def match(model: nn.Module, x: Tensor, against: Mapping[str, Tensor] | None = No
     joined = {name: [torch.cat(t) for t in zip(*rows, strict=True)] for name, rows in parts.items()}
     inner, cosine, correlation = ({name: three[i] for name, three in joined.items()} for i in range(3))
     return Match(torch.cat(biases), inner, cosine, correlation)
+
+
+def _pixels(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Bytes as pixels in [0, 1]; all else as it is."""
+    return x.to(dtype) / 255 if x.dtype == torch.uint8 else x
 
 
 def _cosine(A: Tensor, v: Tensor) -> Tensor:

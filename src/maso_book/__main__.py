@@ -23,7 +23,7 @@ import yaml
 
 import maso_book.tree
 from maso.errors import MasoError
-from maso_book import chapters, records, registry, results, runner
+from maso_book import chapters, records, registry, results
 from maso_book.differences import differences
 from maso_book.experiment import Experiment
 from maso_book.locks import locked
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="maso", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    commands = parser.add_subparsers(required=True, metavar="{run,status,verify,new-chapter,book}")
+    commands = parser.add_subparsers(required=True, metavar="{run,status,verify,new-chapter,queue,lease,book}")
 
     run = commands.add_parser("run", help="run chapters, or with --profile full only their experiments")
     run.add_argument(
@@ -78,6 +78,40 @@ def _parser() -> argparse.ArgumentParser:
     new.add_argument("title", metavar="TITLE", help='"Dead units"')
     new.set_defaults(command=_new_chapter)
 
+    queue = commands.add_parser("queue", help="what is missing of the grids for a GPU, the worthiest first")
+    queue.add_argument("--minutes", type=float, default=10.0, help="how long the slot is (10)")
+    queue.add_argument("--workers", type=int, default=1, help="processes side by side (1)")
+    queue.set_defaults(command=_queue)
+
+    lease = commands.add_parser("lease", help="run the queue in a slot on a GPU, and take in what it gave")
+    steps = lease.add_subparsers(required=True, metavar="{pack,unpack,check,run,collect}")
+    packed = steps.add_parser("pack", help="at home: write the data and trainings that the next cells need")
+    packed.add_argument("folder", type=Path, nargs="?", default=Path(".lease"), metavar="DIR", help=".lease")
+    packed.add_argument("--minutes", type=float, required=True)
+    packed.add_argument("--workers", type=int, default=1)
+    packed.add_argument("--limit", type=float, default=50.0, help="MiB that travel in a call, besides the tree (50)")
+    packed.set_defaults(command=_lease_pack)
+    came = steps.add_parser("unpack", help="on the machine: put what `pack` wrote where it belongs")
+    came.add_argument("folders", type=Path, nargs="+", metavar="CALL")
+    came.set_defaults(command=_lease_unpack)
+    slot = steps.add_parser("run", help="on the machine: work for some minutes, pack what is done into a folder")
+    slot.add_argument("out", type=Path, metavar="OUT")
+    slot.add_argument("--minutes", type=float, required=True)
+    slot.add_argument("--workers", type=int, default=1)
+    slot.add_argument("--device", default="cuda")
+    slot.add_argument("--profile", default="full")
+    slot.set_defaults(command=_lease_run)
+    checked = steps.add_parser("check", help="on the machine: does it give what a CPU gives, and how fast")
+    checked.add_argument("--device", default="cuda")
+    checked.set_defaults(command=_lease_check)
+    work = steps.add_parser("work")  # one worker of `run`
+    for name, kind in (("profile", str), ("device", str), ("deadline", float), ("number", int)):
+        work.add_argument(f"--{name}", type=kind, required=True)
+    work.set_defaults(command=_lease_work)
+    taken = steps.add_parser("collect", help="at home: take in what `run` packed")
+    taken.add_argument("folder", type=Path, metavar="DIR")
+    taken.set_defaults(command=_lease_collect)
+
     book = commands.add_parser("book", help="run the chapters that are not fresh and build the site")
     book.set_defaults(command=_book)
     return parser
@@ -95,6 +129,8 @@ def _seconds(text: str) -> float:
 
 
 def _run(options: argparse.Namespace) -> int:
+    from maso_book import runner
+
     check_profile(options.profile)
     parameters = {name: yaml.safe_load(value) for name, value in options.parameters}
     if "profile" in parameters:
@@ -189,6 +225,8 @@ def _relative(path: Path) -> Path:
 
 
 def _status(options: argparse.Namespace) -> int:
+    from maso_book import runner
+
     folder = records.results_folder()
     for chapter in chapters.written():
         print(f"{chapter.name}: {'fresh' if runner.is_fresh(chapter) else 'to be run'}")
@@ -294,6 +332,74 @@ def _new_chapter(options: argparse.Namespace) -> int:
     return 0
 
 
+# queue and lease ----------------------------------------------------------------------------------------------------
+
+
+def _queue(options: argparse.Namespace) -> int:
+    from maso_book import queue
+
+    missing = queue.queue()
+    fits = 0
+    for cell, seconds, done in queue.timetable(missing, options.minutes, options.workers):
+        fits += done
+        print(f"{'*' if done else ' '} {cell.experiment.worth:5.1f}  {seconds:6.1f} s  {cell.name}  {cell.config}")
+    print(f"{len(missing)} cells are missing; {fits} of them, marked *, fit into {options.minutes:g} minutes.")
+    return 0
+
+
+def _lease_pack(options: argparse.Namespace) -> int:
+    from maso_book import packing
+
+    plan = packing.pack(
+        options.folder, minutes=options.minutes, workers=options.workers, limit=int(options.limit * 2**20)
+    )
+    print(f"{len(plan.cells)} cells, in {len(plan.calls)} calls: {', '.join(plan.calls) or 'nothing to carry'}")
+    return 0
+
+
+def _lease_unpack(options: argparse.Namespace) -> int:
+    from maso_book import packing
+
+    packing.unpack(options.folders)
+    return 0
+
+
+def _lease_run(options: argparse.Namespace) -> int:
+    from maso_book import lease
+
+    done = lease.run(
+        options.out,
+        minutes=options.minutes,
+        workers=options.workers,
+        device=check_device(options.device),
+        profile=options.profile,
+    )
+    print(f"{done} cells recorded.")
+    return 0
+
+
+def _lease_check(options: argparse.Namespace) -> int:
+    from maso_book import check
+
+    check.run(check_device(options.device))
+    return 0
+
+
+def _lease_work(options: argparse.Namespace) -> int:
+    from maso_book import lease
+
+    lease.work(options.profile, options.device, options.deadline, options.number)
+    return 0
+
+
+def _lease_collect(options: argparse.Namespace) -> int:
+    from maso_book import lease
+
+    taken = lease.collect(options.folder)
+    print(", ".join(f"{number} {kind}" for kind, number in taken.items()))
+    return 0
+
+
 # book ---------------------------------------------------------------------------------------------------------------
 
 
@@ -307,6 +413,7 @@ def _book(options: argparse.Namespace) -> int:
 
 def _build(root: Path) -> int:
     import maso_book.site
+    from maso_book import runner
 
     stale = [chapter for chapter in chapters.written() if not runner.is_fresh(chapter)]
     if stale:

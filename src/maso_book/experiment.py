@@ -38,12 +38,14 @@ class Experiment:
         grid: profile → configurations: frozen dataclasses with at least `seed: int`; see the module's text.
         recipes: configuration → the networks that `run` asks of `maso_book.trained`. They are trained before
             it, together with those of the cells to come where that is faster, and not counted in its seconds.
+        worth: its place in the queue for a GPU (`maso_book.queue`), larger first; 0 where it needs none.
     """
 
     name: str
     run: Callable[[Any], tuple[Rows, dict[str, np.ndarray]]]
     grid: Callable[[str], list[Any]]
     recipes: Callable[[Any], list[Recipe]] | None = None
+    worth: float = 0.0
 
     @property
     def chapter(self) -> str:

@@ -41,6 +41,7 @@ from typing import Any
 import numpy as np
 import torch
 
+import maso
 import maso_book.tree
 from maso.errors import MasoError
 
@@ -162,9 +163,15 @@ def tidy(tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> Tables:
 
 @cache
 def git_commit() -> str | None:
-    """Commit of the working tree, with `+dirty` where the package differs from it; None without git."""
+    """Commit of the working tree, with `+dirty` where the package differs from it; None without git.
+
+    A copy of the tree that has no repository (on a leased machine) is told it by the file `_build/lease/commit`.
+    """
     try:
         folder = maso_book.tree.root()
+        told = folder / "_build" / "lease" / "commit"
+        if told.is_file() and not (folder / ".git").exists():
+            return told.read_text().strip()
         git = ["git", "--no-optional-locks", "-C", str(folder)]
         top, commit = (
             subprocess.run([*git, "rev-parse", what], capture_output=True, text=True, check=True).stdout.strip()
@@ -212,7 +219,7 @@ def provenance(
         unit = 1 if sys.platform == "darwin" else 1024
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
     return {
-        "maso": version("maso"),
+        "maso": maso.__version__,
         "commit": git_commit(),
         "code": code,
         "python": platform.python_version(),

@@ -74,3 +74,41 @@ def rank_correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     a, b = (r - r.mean(1, keepdims=True) for r in ranks)
     norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
     return (a * b).sum(1) / np.where(norms > 0, norms, 1)
+
+
+def p_value(values: Sequence[float]) -> float:
+    """Two-sided p of Student's test that the mean over seeds is 0; 1 where all are equal, which decides nothing."""
+    from scipy.stats import ttest_1samp
+
+    return float(ttest_1samp(values, 0.0).pvalue) if len(values) > 1 and np.ptp(values) > 0 else 1.0
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """These p-values adjusted for their number by Holm's method, in their order.
+
+    Example:
+        >>> holm([0.01, 0.04, 0.03])
+        [0.03, 0.06, 0.06]
+    """
+    adjusted, largest = [0.0] * len(p), 0.0
+    for rank, place in enumerate(sorted(range(len(p)), key=p.__getitem__)):
+        largest = max(largest, min(1.0, (len(p) - rank) * p[place]))
+        adjusted[place] = largest
+    return adjusted
+
+
+def bootstrap(values: np.ndarray, *, draws: int = 2000, seed: int = 0) -> Interval:
+    """Mean and 95 % interval where both the seeds and the images were sampled: the percentile bootstrap over both.
+
+    Args:
+        values: one for each seed and image, (seeds, images); the images are the same for all seeds.
+        draws: how many times seeds and images are drawn with replacement.
+        seed: of the draws.
+    """
+    rng, (seeds, images) = np.random.default_rng(seed), values.shape
+    values = np.asarray(values, np.float64)
+    means = [
+        values[rng.integers(seeds, size=seeds)].mean(0)[rng.integers(images, size=images)].mean() for _ in range(draws)
+    ]
+    low, high = np.quantile(means, (0.025, 0.975))
+    return Interval(float(values.mean()), float(low), float(high))

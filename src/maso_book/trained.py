@@ -29,7 +29,7 @@ from maso_book.progress import watched
 from maso_book.training import History, Training, fit, fit_many
 from maso_book.training.checkpoint import load_state, read_arrays, state_of, write_arrays
 
-TOGETHER = {"cpu": 1, "cuda": 16}
+TOGETHER = {"cpu": 1, "cuda": 1}
 """How many networks train side by side: on a CPU that is slower than one after the other (benchmarks/training.py)."""
 
 
@@ -187,6 +187,12 @@ def is_ready(recipe: Recipe, *, folder: Path | None = None) -> bool:
     return (_home(recipe, folder) / "history.npz").is_file()
 
 
+def is_under_way(recipe: Recipe, *, folder: Path | None = None) -> bool:
+    """Whether a process trains the network now, on the default device."""
+    with locked(_home(recipe, folder) / "lock", wait=False) as held:
+        return not held
+
+
 def prepare(
     recipes: Iterable[Recipe],
     *,
@@ -244,6 +250,8 @@ def _train(recipes: Sequence[Recipe], deadline: float | None, folder: Path | Non
             held.enter_context(locked(home / "lock"))
         if all(is_ready(recipe, folder=folder) for recipe in recipes):
             return  # another process was faster
+        for recipe, home in zip(recipes, homes, strict=True):
+            (home / "made.json").write_text(json.dumps(_made_of(recipe), sort_keys=True))
         models = [network(recipe).to(device) for recipe in recipes]
         sets = [data(recipe) for recipe in recipes]
         group = maso_book.tree.digest(home.name.encode() for home in homes)
@@ -272,12 +280,15 @@ def _train(recipes: Sequence[Recipe], deadline: float | None, folder: Path | Non
 
 def _home(recipe: Recipe, folder: Path | None) -> Path:
     """The folder of a network's files: all that the weights depend on is in its name."""
-    made_of = {
+    name = hashlib.sha256(json.dumps(_made_of(recipe), sort_keys=True).encode()).hexdigest()[:16]
+    return (folder or maso_book.tree.root() / "_build" / "networks") / name
+
+
+def _made_of(recipe: Recipe) -> dict[str, Any]:
+    return {
         "recipe": dataclasses.asdict(recipe),
         "device": torch.get_default_device().type,
         "torch": torch.__version__,
         "data": checksum_of(recipe.dataset),
         "code": meaning.digest(f"{__name__}.WEIGHTS_FOLLOW_FROM", config=dataclasses.asdict(recipe)),
     }
-    name = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:16]
-    return (folder or maso_book.tree.root() / "_build" / "networks") / name

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import t as student_t
 
-from maso_book.statistics import Interval, auc, interval, rank_correlation, student
+from maso_book.statistics import Interval, auc, bootstrap, holm, interval, p_value, rank_correlation, student
 
 
 def test_interval_is_students() -> None:
@@ -42,3 +42,25 @@ def test_rank_correlation_row_by_row() -> None:
     a = np.array([[1.0, 2.0, 3.0, 4.0], [4.0, 3.0, 2.0, 1.0], [1.0, 1.0, 1.0, 1.0]])
     b = np.array([[10.0, 20.0, 25.0, 90.0], [1.0, 2.0, 3.0, 9.0], [1.0, 2.0, 3.0, 4.0]])
     assert rank_correlation(a, b) == pytest.approx([1.0, -1.0, 0.0])
+
+
+def test_holm_multiplies_by_the_number_that_is_left() -> None:
+    assert holm([0.01, 0.02, 0.5]) == pytest.approx([0.03, 0.04, 0.5])
+    assert holm([0.9, 0.8]) == [1.0, 1.0]  # no p exceeds 1, and a larger p never becomes the smaller
+    assert holm([]) == []
+
+
+def test_p_is_that_of_the_interval_and_equal_values_decide_nothing() -> None:
+    values = [1.0, 1.5, 0.25, 2.0, 1.125]
+    t = np.mean(values) / (np.std(values, ddof=1) / math.sqrt(5))
+    assert p_value(values) == pytest.approx(2 * student_t.sf(t, 4))
+    assert p_value([0.3, 0.3, 0.3]) == p_value([0.3]) == 1.0
+
+
+def test_the_bootstrap_draws_seeds_and_images() -> None:
+    rng = np.random.default_rng(0)
+    seeds, images = rng.normal(0, 0.5, (40, 1)), rng.normal(0, 2.0, (1, 100))
+    found = bootstrap(1.0 + seeds + images, draws=1000)
+    half = 1.96 * math.sqrt(0.5**2 / 40 + 2.0**2 / 100)  # both are sampled
+    assert (found.high - found.low) / 2 == pytest.approx(half, rel=0.25)
+    assert found.low < found.mean < found.high

@@ -72,7 +72,8 @@ def test_a_network_is_trained_once_and_read_from_its_files(tmp_path: Path, runs:
     assert (second.history.validation_accuracy == history.validation_accuracy).all()
     assert not second.history.diverged
     (home,) = tmp_path.iterdir()
-    assert sorted(path.name for path in home.iterdir()) == ["0.npz", "1.npz", "2.npz", "history.npz", "lock"]
+    files = ["0.npz", "1.npz", "2.npz", "history.npz", "lock", "made.json"]
+    assert sorted(path.name for path in home.iterdir()) == files
 
     about = provenance([RECIPE], folder=tmp_path)
     assert about["training_seconds"] == pytest.approx(history.seconds.sum(), abs=60)

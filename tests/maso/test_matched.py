@@ -62,7 +62,26 @@ def test_a_template_of_zeros_has_cosine_zero() -> None:
 def test_images_that_do_not_fit_are_refused() -> None:
     model, x, _ = users()
     with pytest.raises(MasoError, match="'mean' have shape"):
-        match(model, x, {"mean": x.mean(0)})
+        match(model, x, {"mean": x[:7]})
+    with pytest.raises(MasoError, match="name of the inputs themselves"):
+        match(model, x, {"image": x + 1})
+
+
+def test_one_image_stands_for_all() -> None:
+    model, x, _ = users()
+    mean = x.mean(0)
+    found = match(model, x, {"as it is": mean, "of one": mean[None], "for each": mean.expand(x.shape)})
+    for name in ("as it is", "of one"):
+        assert torch.equal(found.inner[name], found.inner["for each"])
+        assert torch.equal(found.correlation[name], found.correlation["for each"])
+
+
+def test_bytes_are_pixels_from_0_to_1() -> None:
+    model, _, _ = users()
+    x = torch.randint(0, 256, (9, 3, 12), dtype=torch.uint8)
+    found, same = match(model, x, {"first": x[0]}), match(model, x.double() / 255)
+    assert torch.equal(found.inner[IMAGE], same.inner[IMAGE])
+    assert torch.equal(found.inner["first"][0], same.inner[IMAGE][0])
 
 
 def test_by_truth_takes_each_true_class_out() -> None:

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from maso.errors import MasoError
 from maso_book.datasets import CLASSES
-from maso_book.trained import Recipe, TrainedCell, data
+from maso_book.shared.untrained import calibrated
+from maso_book.trained import Recipe, TrainedCell, data, network
 from maso_book.training import scaled
 
 
@@ -41,6 +42,29 @@ class Network(TrainedCell):
     def recipes(self) -> list[Recipe]:
         """All networks that its experiment looks at."""
         return [self.recipe]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augmented:
+    """What a configuration inherits whose network sees images flipped and moved: those of objects, not of digits."""
+
+    augment: bool = True
+
+
+CALIBRATED_ON = 10_000
+"""The first that many training images give the statistics of BatchNorm to an untrained network."""
+GREY = 0.5
+
+
+def origins(means: Tensor) -> dict[str, Tensor]:
+    """The points, besides black, from which pixels are counted: the mean of the class means (C, *shape), and grey."""
+    return {"mean image": means.mean(0), "grey": torch.full_like(means[0], GREY)}
+
+
+def untrained(config: Network) -> nn.Module:
+    """The network before training with BatchNorm calibrated on training images, on the default device."""
+    model = network(config.recipe).to(torch.get_default_device())
+    return calibrated(model, data(config.recipe).x[:CALIBRATED_ON])
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,8 +135,11 @@ def by_hand(model: nn.Module, x: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def skewed(recipe: Recipe, smallest: float) -> Recipe:
-    """The same with class shares in a geometric row from 1 to `smallest`; seed s begins it at class 2 s."""
-    classes = len(CLASSES[recipe.dataset])
-    first = 2 * recipe.training.seed
+    """The same with class shares in a geometric row from 1 to `smallest`.
+
+    Seed s begins it at class 2 s, every second five of seeds one class later, so ten seeds begin at ten classes.
+    """
+    classes, seed = len(CLASSES[recipe.dataset]), recipe.training.seed
+    first = 2 * seed + seed % 10 // 5
     shares = tuple(smallest ** (((c - first) % classes) / (classes - 1)) for c in range(classes))
     return dataclasses.replace(recipe, shares=shares)

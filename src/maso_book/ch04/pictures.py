@@ -15,7 +15,7 @@ from torch import Tensor
 
 from maso import affine_map
 from maso.matched import by_truth
-from maso_book.ch04.networks import Looked, Network, class_means, looked_at
+from maso_book.ch04.networks import Augmented, Looked, Network, class_means, looked_at
 from maso_book.experiment import Rows
 from maso_book.statistics import auc
 from maso_book.trained import Recipe, data, trained
@@ -24,9 +24,18 @@ from maso_book.training import scaled
 SHRINK = (0.001, 0.01, 0.1, 0.5)
 
 
+SHOWN = (0, 7)
+"""The classes whose first test images are shown, chosen before looking."""
+
+
 @dataclass(frozen=True)
 class Pictures(Network):
     """A network whose templates are shown."""
+
+
+@dataclass(frozen=True)
+class AugmentedPictures(Augmented, Pictures):
+    """The same of a network that was trained on images flipped and moved."""
 
 
 def run_pictures(config: Pictures) -> tuple[Rows, dict[str, np.ndarray]]:
@@ -36,10 +45,11 @@ def run_pictures(config: Pictures) -> tuple[Rows, dict[str, np.ndarray]]:
     the filters of the true and of the other classes, less their mean over the classes, with the picture; `auc` of the
     inner products. All on test images.
 
-    Arrays: `images` uint8 and `labels` of the C images shown, `templates` (C, C, channels, height, width), `inner` and
-    `bias` (C, C) with one row per image; `mean` and `lda`, the classical filters less their mean over the classes.
+    Arrays: `images` uint8 and `labels` of the S images shown, `templates` (S, C, channels, height, width), `inner` and
+    `bias` (S, C) with one row per image; `mean` and `lda`, the classical filters less their mean over the classes.
     """
-    shown = first_of_each_class(config.recipe)
+    first = first_of_each_class(config.recipe)
+    shown = Looked(first.x[list(SHOWN)], first.y[list(SHOWN)])
     found = affine_map(trained(config.recipe).model, shown.x)
     filters = classical(config)
     test = looked_at(config)["test"]

@@ -13,11 +13,12 @@ import numpy as np
 from torch import Tensor, nn
 
 from maso.matched import IMAGE, match
-from maso_book.ch04.networks import Network, looked_at, skewed
+from maso_book.ch04.networks import Augmented, Network, class_means, looked_at, origins, skewed
 from maso_book.experiment import Rows
 from maso_book.trained import Recipe, data, trained
 
-PLACES = ("outputs", "inner", "bias", "output bias")
+ANY = "any"
+"""The origin of what does not depend on it: the outputs and the last layer's bias."""
 
 
 @dataclass(frozen=True)
@@ -32,16 +33,22 @@ class Prior(Network):
         return [skewed(self.recipe, self.smallest), self.recipe]
 
 
+@dataclass(frozen=True)
+class AugmentedPrior(Augmented, Prior):
+    """The same with training images flipped and moved."""
+
+
 def run_prior(config: Prior) -> tuple[Rows, dict[str, np.ndarray]]:
     """How each part of the output grows with the log prior, with `prior` "skewed" or "balanced" in training.
 
     Table `networks`, a row each: `prior`; `training_images`; `accuracy` on test images.
 
-    Table `slopes`, a row for each `prior` and each of `PLACES`: `place`; `slope` and `correlation`, over the classes,
-    of the part's mean over test images against the log prior of the skewed network.
+    Table `slopes`, a row for each `prior` and each part: `place`, "outputs", "inner", "bias" or "output bias" (that of
+    the last layer); `origin` from which pixels are counted; `slope` and `correlation`, over the classes, of the part's
+    mean over test images against the log prior of the skewed network.
 
-    Table `classes`, a row for each `prior`, `place` and class: `label` of the class; `log_prior`, that of the skewed
-    network; `mean` of the part over test images.
+    Table `classes`, of the bias with pixels counted from black, a row for each `prior` and class: `label` of the class;
+    `log_prior`, that of the skewed network; `mean` over test images.
     """
     recipes = dict(zip(("skewed", "balanced"), config.recipes, strict=True))
     test = looked_at(config)["test"]
@@ -55,21 +62,27 @@ def run_prior(config: Prior) -> tuple[Rows, dict[str, np.ndarray]]:
         images = len(data(recipe).y)
         tables["networks"].append({"prior": prior, "training_images": images, "accuracy": accuracy})
 
-        for place, means in zip(PLACES, _parts(model, test.x), strict=True):
+        for (place, origin), means in _parts(model, test.x, class_means(config)).items():
             slope = float(np.polyfit(log_prior, means, 1)[0])
             correlation = float(np.corrcoef(log_prior, means)[0, 1])
-            where = {"prior": prior, "place": place}
+            where = {"prior": prior, "place": place, "origin": origin}
             tables["slopes"].append(where | {"slope": slope, "correlation": correlation})
-            tables["classes"] += [
-                where | {"label": c, "log_prior": log_prior[c], "mean": mean} for c, mean in enumerate(means)
-            ]
+            if (place, origin) == ("bias", "black"):
+                tables["classes"] += [
+                    {"prior": prior, "label": c, "log_prior": log_prior[c], "mean": mean}
+                    for c, mean in enumerate(means)
+                ]
     return tables, {}
 
 
-def _parts(model: nn.Module, x: Tensor) -> list[np.ndarray]:
-    """The mean over x of each of `PLACES`, (C,) each."""
-    templates = match(model, x)
-    inner, bias = templates.inner[IMAGE], templates.bias
-    means = [part.double().mean(0) for part in (inner + bias, inner, bias)]
+def _parts(model: nn.Module, x: Tensor, class_means: Tensor) -> dict[tuple[str, str], np.ndarray]:
+    """Place and origin → the mean over x of that part of the outputs, (C,)."""
+    found = match(model, x, origins(class_means))
+    inner, bias = found.inner[IMAGE].double(), found.bias.double()
+    parts = {("outputs", ANY): inner + bias, ("inner", "black"): inner, ("bias", "black"): bias}
+    for origin in origins(class_means):
+        shift = found.inner[origin].double()
+        parts |= {("inner", origin): inner - shift, ("bias", origin): bias + shift}
     last = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
-    return [part.double().cpu().numpy() for part in (*means, last.bias.detach())]
+    means = {where: part.mean(0) for where, part in parts.items()} | {("output bias", ANY): last.bias.detach().double()}
+    return {where: mean.cpu().numpy() for where, mean in means.items()}

@@ -15,11 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from maso.matched import IMAGE, Match, by_truth, match
-from maso_book.ch04.networks import Looked, Network, by_hand, class_means, looked_at
+from maso_book.ch04.networks import Augmented, Looked, Network, by_hand, class_means, looked_at, origins, untrained
 from maso_book.experiment import Rows
 from maso_book.statistics import auc, dip
 from maso_book.trained import trained
 
+ORIGINS = ("black", "mean image", "grey")
 COMPARED = {  # name of the images in `Match` -> what they are (`target`) and whose (`source`)
     IMAGE: ("image", "own"),
     "same class": ("image", "same class"),
@@ -29,57 +30,87 @@ COMPARED = {  # name of the images in `Match` -> what they are (`target`) and wh
 }
 
 
+KEPT = 500
+"""The inner products of that many images are kept for histograms."""
+EXACT_ON = {"large_cnn": 200}
+"""Images on which exactness is tested, where it is not all of them."""
+
+
 @dataclass(frozen=True)
 class Templates(Network):
-    """A network, looked at after the epochs of `keep` and after the last."""
+    """A network, looked at after the epochs of `keep` and after the last; it is *followed* if `keep` begins with 0."""
+
+
+@dataclass(frozen=True)
+class AugmentedTemplates(Augmented, Templates):
+    """The same of a network that was trained on images flipped and moved."""
 
 
 def run_templates(config: Templates) -> tuple[Rows, dict[str, np.ndarray]]:
-    """Exactness, and for each kept epoch and each split of the data: accuracies, similarities and separation.
+    """Exactness, what decides, and of a network that is followed likeness and separation before training and after it.
 
-    Table `networks`, one row: `diverged`, then the other tables are empty; `validation_accuracy`; `sum_error`,
-    `inner_error` and `bias_error`, see `exactness`.
+    Table `networks`, one row: `diverged`, then the other tables are empty; `validation_accuracy`; `exact_images`, on
+    how many test images `sum_error`, `inner_error` and `bias_error` are, see `exactness`.
 
-    The rows of the other tables have `epoch` and `split`, "test" or "train", of the images:
+    Table `evaluation`: `epoch`; `state`, "trained", before training "untrained" and "calibrated" (with BatchNorm
+    statistics of training images); `split`, "test" or "train", of the images; `accuracy`; `largest_bias`, the largest
+    |b[x]_c|; `auc`, `dip` and `dip_p`, see `separation`.
 
-    - `evaluation`: `accuracy`; `largest_bias`, the largest |b[x]_c|; `auc`, `dip` and `dip_p`, see `separation`.
+    Of the trained network and test images:
+
     - `deciding`: `scores`, what takes the place of the outputs; `accuracy` and `agreement`, see there.
-    - `likeness`: `templates` of the "true class" or the "other classes"; `target`, what they are compared with, an
-      "image" or a "class mean"; `source`, whose it is, the "own" of the templates, another of the "same class" or one
-      of "another class"; `measure`, the "correlation" over pixels, the "cosine", or the "relative correlation" of the
-      templates less their mean over the classes; `similarity`.
+    - `margin`: `origin` from which pixels are counted; `margin`, `match`, `share` and `favours`, see `margins`.
 
-    Arrays, test images before training and after it: `true_before`, `false_before`, `true_after`, `false_after`, the
-    inner products with the true class and with one false class per image.
+    Table `likeness`, of a network that is followed, test images, with `epoch` and `state`: `templates` of the "true
+    class" or the "other classes"; `target`, what they are compared with, an "image" or a "class mean"; `source`, whose
+    it is, the "own" of the templates, another of the "same class" or one of "another class"; `measure`, the
+    "correlation" over pixels, the "cosine", or the "relative correlation" of the templates less their mean over the
+    classes; `similarity`.
+
+    Arrays of a network that is followed, the first test images before training (calibrated) and after it, float16:
+    `true_before`, `false_before`, `true_after`, `false_after`, the inner products with the true class and with one
+    false class per image.
     """
     net, means = trained(config.recipe), class_means(config)
-    tables: dict[str, list[dict[str, Any]]] = {"networks": [], "evaluation": [], "deciding": [], "likeness": []}
-    errors: dict[str, float | None] = dict.fromkeys(("sum_error", "inner_error", "bias_error"))
+    tables: dict[str, list[dict[str, Any]]] = {
+        name: [] for name in ("networks", "evaluation", "deciding", "margin", "likeness")
+    }
+    errors: dict[str, float | None] = dict.fromkeys(("exact_images", "sum_error", "inner_error", "bias_error"))
     arrays: dict[str, np.ndarray] = {}
     if net.history.diverged:
         tables["networks"].append({"diverged": True, "validation_accuracy": None} | errors)
         return tables, arrays
 
-    splits = looked_at(config)
-    for epoch, model in net.epochs.items():
+    splits, last = looked_at(config), config.epochs
+    states = [("trained" if epoch else "untrained", epoch, model) for epoch, model in net.epochs.items()]
+    if followed := 0 in net.epochs:
+        states.insert(0, ("calibrated", 0, untrained(config)))
+    for state, epoch, model in states:
         for split, images in splits.items():
-            found = match(model, images.x, _compared(images, means))
-            when = {"epoch": epoch, "split": split}
-            tables["evaluation"].append(when | evaluation(found, images.y))
-            tables["deciding"] += [when | row for row in deciding(found, images.y)]
-            tables["likeness"] += [when | row for row in likeness(found, images.y)]
-
-            if split == "test" and epoch in (0, config.epochs):
-                name = "after" if epoch == config.epochs else "before"
-                true, false = true_and_false(found.inner[IMAGE], images.y)
-                arrays |= {f"true_{name}": true.astype(np.float32), f"false_{name}": false.astype(np.float32)}
+            found = match(model, images.x, compared(images, means))
+            when = {"epoch": epoch, "state": state}
+            tables["evaluation"].append(when | {"split": split} | evaluation(found, images.y))
+            if split == "train":
+                continue
+            if followed and epoch in (0, last):
+                tables["likeness"] += [when | row for row in likeness(found, images.y)]
+            if epoch == last:
+                tables["deciding"] += deciding(found, images.y)
+                tables["margin"] += margins(found)
+            if followed and (state == "calibrated" or epoch == last):
+                name = "after" if epoch else "before"
+                true, false = (part[:KEPT] for part in true_and_false(found.inner[IMAGE], images.y))
+                arrays |= {f"true_{name}": true.astype(np.float16), f"false_{name}": false.astype(np.float16)}
 
     test = splits["test"]
-    relative = match(without_common_part(net.model, len(means)), test.x).correlation[IMAGE]
-    when = {"epoch": config.epochs, "split": "test"}
-    tables["likeness"] += [when | row for row in _similarities(relative, test.y, IMAGE, "relative correlation")]
-    accuracy = float(net.history.validation_accuracy[-1])
-    tables["networks"].append({"diverged": False, "validation_accuracy": accuracy} | exactness(net.model, test.x))
+    if followed:
+        relative = match(without_common_part(net.model, len(means)), test.x).correlation[IMAGE]
+        when = {"epoch": last, "state": "trained"}
+        tables["likeness"] += [when | row for row in _similarities(relative, test.y, IMAGE, "relative correlation")]
+    accuracy, exact = float(net.history.validation_accuracy[-1]), test.x[: EXACT_ON.get(config.network)]
+    tables["networks"].append(
+        {"diverged": False, "validation_accuracy": accuracy, "exact_images": len(exact)} | exactness(net.model, exact)
+    )
     return tables, arrays
 
 
@@ -87,7 +118,7 @@ def _mean(values: Tensor) -> float:
     return float(values.double().mean())
 
 
-def _compared(images: Looked, means: Tensor) -> dict[str, Tensor]:
+def compared(images: Looked, means: Tensor) -> dict[str, Tensor]:
     """What the templates at each image are compared with, besides the image."""
     elsewhere = partner(images.y, same=False)
     return {
@@ -95,8 +126,7 @@ def _compared(images: Looked, means: Tensor) -> dict[str, Tensor]:
         "same class": images.x[partner(images.y, same=True)],
         "class mean": means[images.y],
         "mean elsewhere": means[images.y[elsewhere]],
-        "mean image": means.mean(0).expand(images.x.shape),
-    }
+    } | origins(means)
 
 
 def partner(y: Tensor, *, same: bool) -> Tensor:
@@ -136,6 +166,29 @@ def deciding(found: Match, y: Tensor) -> list[dict[str, Any]]:
         {"scores": scores, "accuracy": _mean(choice == y), "agreement": _mean(choice == outputs)}
         for scores, choice in choices.items()
     ]
+
+
+def margins(found: Match) -> list[dict[str, Any]]:
+    """The margin of the class that wins over the next one, z_1 − z_2, divided into match and bias for three origins.
+
+    `margin` and `match`, the inner products' part of it with pixels counted from `origin`, are means over the images,
+    `share` is their ratio; `favours`, how often the match alone puts the winner before the next one.
+    """
+    inner, bias = found.inner[IMAGE].double(), found.bias.double()
+    leading = (inner + bias).topk(2, dim=1).indices
+
+    def gap(values: Tensor) -> Tensor:
+        first, second = values.gather(1, leading).unbind(1)
+        return first - second
+
+    margin, rows = _mean(gap(inner + bias)), []
+    for origin in ORIGINS:
+        part = gap(inner - found.inner[origin].double() if origin in found.inner else inner)
+        rows.append({
+            "origin": origin, "margin": margin, "match": _mean(part), "share": _mean(part) / margin,
+            "favours": _mean(part > 0),
+        })  # fmt: skip
+    return rows
 
 
 def likeness(found: Match, y: Tensor) -> list[dict[str, Any]]:

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from maso_book.records import Record
-from maso_book.statistics import Interval, interval
+from maso_book.statistics import Interval, bootstrap, holm, interval, p_value
 from maso_book.tidy import arms, as_table, enough, paired
-from maso_book.verdict import Outcome, Verdict, judged
+from maso_book.verdict import Judge, Outcome, Verdict, judged
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
 EXACT = 1e-12
 """Largest relative error that the criteria of claims 04.1 and 04.5 allow."""
-AGREE, UNIMODAL, FORGOTTEN = 0.9, 0.01, 0.1
+UNIMODAL, FORGOTTEN, SIGNIFICANT = 0.01, 0.1, 0.05
+LEAST = {"04.2": 0.05, "04.3": 0.05, "04.4": 0.05, "04.5": 0.05, "04.6": 0.1, "04.7": 0.02}
+"""The smallest effects of interest, as the claims have them."""
+REPRODUCED = 0.05
 NAMES = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "cifar10": "CIFAR-10", "digits": "digits"}
+NETWORK_NAMES = {"small_cnn": "smallCNN", "large_cnn": "largeCNN"}
 
 # What the figures, the tables and the verdicts share ------------------------------------------------------------------
 
@@ -35,9 +41,20 @@ def _label(config: Mapping[Any, Any]) -> str:
     import pandas as pd
 
     size = "all" if pd.isna(config["samples"]) else f"{int(config['samples']):,}"
-    network = "" if config["network"] == "small_cnn" else f" {config['network']}"
+    network = "" if config["network"] == "small_cnn" else f" {NETWORK_NAMES[config['network']]}"
     switches = [word for field, word in (("bn", "no BN"), ("bias", "no bias")) if not config[field]]
     return ", ".join([f"{data_name(config)}{network} ({size} × {config['epochs']})", *switches])
+
+
+def way(config: Mapping[Any, Any]) -> str:
+    """How a network of 04-airplane was trained: "plain", "noise" or "adversarial"."""
+    return "adversarial" if config["attack"] else "noise" if config["noise"] else "plain"
+
+
+def with_way(table: pd.DataFrame) -> pd.DataFrame:
+    """The table of 04-airplane with the columns `way`, of training, and `architecture`."""
+    rows = table.to_dict("records")
+    return table.assign(way=[way(row) for row in rows], architecture=table.network.map(NETWORK_NAMES))
 
 
 def trained_on_test(table: pd.DataFrame) -> pd.DataFrame:
@@ -58,67 +75,100 @@ def verdicts(results: dict[str, list[Record]]) -> list[Verdict]:
         name: [r for r in records if not any(row.get("diverged") for row in r.tables.get("networks", ()))]
         for name, records in results.items()
     }
-    judges = [
+    judges: list[Judge] = [
         ("04.1", _judge_exact, ["04-templates"]),
         ("04.2", _judge_deciding, ["04-templates"]),
         ("04.3", _judge_likeness, ["04-templates"]),
         ("04.4", _judge_modes, ["04-templates"]),
         ("04.5", _judge_sanity, ["04-sanity"]),
         ("04.6", _judge_prior, ["04-prior"]),
+        ("04.7", _judge_airplane, ["04-airplane", "04-airplane-large"]),
     ]
     return judged(converged, judges)
 
 
+@dataclass(frozen=True)
+class Effect:
+    """One of several effects that are judged together: its interval over seeds, and p adjusted for their number."""
+
+    interval: Interval
+    adjusted: float
+
+    def at_least(self, least: float) -> bool:
+        """Whether it is above 0, also after Holm's adjustment, and its mean reaches the smallest effect of interest."""
+        return self.interval.low > 0 and self.adjusted < SIGNIFICANT and self.interval.mean >= least
+
+
+def effects(values: Mapping[Any, pd.Series]) -> dict[Any, Effect]:
+    """Effects by name from their values over seeds."""
+    adjusted = holm([p_value(each) for each in values.values()])
+    return {name: Effect(interval(each), p) for (name, each), p in zip(values.items(), adjusted, strict=True)}
+
+
 def _verdict(
-    claim: str, table: pd.DataFrame, outcome: Outcome, evidence: str, *, effect: str, part: str = ""
+    claim: str, table: pd.DataFrame, outcome: Outcome, evidence: str, *, effect: str, part: str = "", seeds: int = 5
 ) -> Verdict:
-    """The verdict, or "not tested" where a group of networks has fewer than 5 seeds or the images are not real."""
-    few = not enough(table, "networks", seeds=5)
+    """The verdict, or "not tested" where a group of networks has too few seeds or the images are not real."""
+    few = not enough(table, "networks", seeds=seeds)
     if few or not (table.bn & table.bias).any() or "digits" in set(table.dataset):
-        return Verdict(claim, "not tested", f"The criterion asks for 5 seeds on real images. {evidence}", effect)
-    return Verdict(claim, outcome, evidence, effect, part if outcome == "holds with conditions" else "")
+        return Verdict(claim, "not tested", f"The criterion asks for {seeds} seeds on real images. {evidence}", effect)
+    return Verdict(claim, outcome, evidence, effect, part if outcome == "holds in part" else "")
 
 
-def _outcome(whole: bool, some: bool) -> Outcome:
+def _outcome(whole: bool, some: bool, *, refuted: bool = True) -> Outcome:
+    """`refuted`: whether an effect lies below the smallest one of interest; else nothing is decided."""
     if whole:
         return "holds"
-    return "holds with conditions" if some else "does not hold"
+    if some:
+        return "holds in part"
+    return "does not hold" if refuted else "not decided"
 
 
 def _judge_exact(claim: str, records: list[Record]) -> Verdict:
     table = named(as_table(records, "networks"))
-    worst, images = table[["sum_error", "inner_error", "bias_error"]].max(), table.images.min()
+    worst = table[["sum_error", "inner_error", "bias_error"]].max()
+    enough_images = table.exact_images >= table.network.map({"large_cnn": 200}).fillna(1000)
     evidence = (
-        f"{len(records)} networks, {images:,} test images each: the sum differs from the output by at most "
-        f"{worst.sum_error:.1e}, the inner product from that by hand by {worst.inner_error:.1e}, the bias by "
-        f"{worst.bias_error:.1e} (of the largest output)."
+        f"{len(records)} networks, {table.exact_images.min():,} to {table.exact_images.max():,} test images each: the "
+        f"sum differs from the output by at most {worst.sum_error:.1e}, the inner product from that by hand by "
+        f"{worst.inner_error:.1e}, the bias by {worst.bias_error:.1e} (of the largest output)."
     )
 
-    outcome: Outcome = "holds" if images >= 1000 else "not tested"
-    if worst.sum_error > EXACT:
+    outcome: Outcome = "holds" if enough_images.all() else "not tested"
+    if worst.max() > EXACT:
         outcome = "does not hold"
-    effect = f"largest error {worst.sum_error:.1e}, {len(records)} networks"
+    effect = f"largest error {worst.max():.1e}, {len(records)} networks"
     return _verdict(claim, table, outcome, evidence, effect=effect)
 
 
 def _judge_deciding(claim: str, records: list[Record]) -> Verdict:
-    table = trained_on_test(named(as_table(records, "deciding")))
-    parts, agreements, gains = [], [], []
-    for name, rows in arms(table.query("bn or bias"), "networks"):
-        agreements.append(interval(rows.query("scores == 'inner'").agreement))
-        gains.append(interval(paired(rows, "agreement", by="scores", first="inner", second="bias")))
-        bias = rows.query("scores == 'bias'").agreement.mean()
-        parts.append(f"{name}: {agreements[-1]:.1%}, {bias:.1%} for the bias")
+    table, least = named(as_table(records, "margin")), LEAST[claim]
+    chosen = table.query("bn or bias")
+    values = {
+        (name, origin): rows.set_index("seed").share - 0.5
+        for (name, origin), rows in arms(chosen, "networks", "origin")
+    }
+    found = effects(values)
+    carried = {key: each.at_least(least) for key, each in found.items()}
+    groups, origins = chosen.networks.unique(), chosen.origin.unique()
+    of_origin = {origin: [carried[name, origin] for name in groups] for origin in origins}
+    everywhere = [all(carried[name, origin] for origin in origins) for name in groups]
 
-    above, better = [i.low > AGREE for i in agreements], [i.sign > 0 for i in gains]
-    some = all(better) or any(a and b for a, b in zip(above, better, strict=True))
+    parts = [
+        f"{name}: " + ", ".join(f"{origin} {found[name, origin].interval.mean + 0.5:.0%}" for origin in origins)
+        for name in groups
+    ]
+    counts = ", ".join(f"{origin} {_share(passed)}" for origin, passed in of_origin.items())
+    whole, some = all(everywhere), any(map(all, of_origin.values())) or any(everywhere)
+    means = [each.interval.mean + 0.5 for each in found.values()]
     return _verdict(
         claim,
         table,
-        _outcome(all(above) and all(better), some),
-        "Agreement with the class of the whole output, inner product alone: " + "; ".join(parts) + ".",
-        effect=f"agreement {_range(agreements, '.0%')}, {_range(gains, '+.0%')} over the bias",
-        part=f"above 90 % in {_share(above)} groups, above the bias in {sum(better)}",
+        _outcome(whole, some, refuted=any(each.interval.high < least for each in found.values())),
+        f"Share of the margin that the match carries, by origin. {'; '.join(parts)}. Above one half by at least "
+        f"{least:.0%}: {counts} groups; for all origins {_share(everywhere)}.",
+        effect=f"match carries {min(means):.0%} to {max(means):.0%} of the margin",
+        part=f"{counts} groups",
     )
 
 
@@ -129,11 +179,12 @@ def tests_of_likeness(rows: pd.DataFrame) -> tuple[dict[str, Interval], dict[str
         rows: of the table `likeness`: one group of networks, test images, correlations.
     """
 
-    def at(epoch: int) -> pd.DataFrame:
-        columns = ["templates", "target", "source"]
-        return rows[rows.epoch == epoch].pivot(index="seed", columns=columns, values="similarity")
-
-    start, end = at(rows.epoch.min()), at(rows.epoch.max())
+    columns = ["templates", "target", "source"]
+    at = {
+        state: of.pivot(index="seed", columns=columns, values="similarity")
+        for state, of in arms(rows[(rows.state == "calibrated") | (rows.epoch == rows.epochs)], "state")
+    }
+    start, end = at["calibrated"], at["trained"]
     is_object: dict[str, Interval] = {}
     for target in ("image", "class mean"):
         own, elsewhere = ("true class", target, "own"), ("true class", target, "another class")
@@ -148,12 +199,13 @@ def tests_of_likeness(rows: pd.DataFrame) -> tuple[dict[str, Interval], dict[str
 
 
 def _judge_likeness(claim: str, records: list[Record]) -> Verdict:
-    table = named(as_table(records, "likeness"))
-    chosen = table.query("bn and bias and split == 'test' and measure == 'correlation'")
+    table, least = named(as_table(records, "likeness")), LEAST[claim]
+    chosen = table.query("bn and bias and measure == 'correlation'")
     parts, true, others, objects, negatives = [], [], [], [], []
     for name, rows in arms(chosen, "networks"):
         is_object, negative = tests_of_likeness(rows)
-        objects.append(all(i.sign > 0 for i in is_object.values()))
+        large = is_object["with the image"].mean >= least
+        objects.append(large and all(i.sign > 0 for i in is_object.values()))
         negatives.append(all(i.sign < 0 for i in negative.values()))
         true.append(is_object["with the image"])
         others.append(negative["with the image"])
@@ -168,88 +220,195 @@ def _judge_likeness(claim: str, records: list[Record]) -> Verdict:
         claim,
         table,
         _outcome(all(both), any(both)),
-        "Correlation of template and image. " + ". ".join(parts) + ".",
+        f"Correlation of template and image, for an object at least {least}; untrained means calibrated. "
+        f"{'. '.join(parts)}.",
         effect=f"true class {_range(true, '+.3f')}, others {_range(others, '+.3f')}",
         part=f"object in {_share(objects)} groups, negative in {sum(negatives)}",
     )
 
 
 def _judge_modes(claim: str, records: list[Record]) -> Verdict:
-    table = named(as_table(records, "evaluation"))
-    parts, areas, rejected, two_modes = [], [], [], {}
-    for name, of_networks in arms(table.query("bn and bias"), "networks"):
-        for split in ("train", "test"):
-            rows = of_networks[of_networks.split == split]
-            last = rows.query("epoch == epochs")
-            areas.append(interval(last.auc))
-            gain = interval(paired(rows, "auc", by="epoch", first=rows.epoch.max(), second=rows.epoch.min()))
+    table = named(as_table(records, "evaluation")).query("bn and bias")
+    followed = table[table.record.isin(table[table.state == "calibrated"].record)]
+    values: dict[Any, pd.Series] = {}
+    areas, unimodal = {}, {}
+    for (name, split), rows in arms(followed, "networks", "split"):
+        last = rows[rows.epoch == rows.epochs]
+        ends = rows[(rows.state == "calibrated") | (rows.epoch == rows.epochs)]
+        values[name, split] = paired(ends, "auc", by="state", first="trained", second="calibrated")
+        areas[name, split] = interval(last.auc)
+        unimodal[name, split] = list(last.dip_p >= UNIMODAL)
 
-            unimodal = list(last.dip_p >= UNIMODAL)
-            rejected += [not one for one in unimodal]
-            two_modes[name, split] = gain.sign > 0 and not any(unimodal)
-            share = f"{unimodal.count(False)} of {len(unimodal)}"
-            parts.append(f"{name}, {split}: area {areas[-1].mean:.3f}, one mode rejected in {share}")
-
+    gains = effects(values)
+    two_modes = {key: gains[key].at_least(LEAST[claim]) and not any(unimodal[key]) for key in gains}
+    parts = [
+        f"{name}, {split}: area {areas[name, split].mean:.3f} ({gains[name, split].interval:+.3f} over untrained and "
+        f"calibrated), one mode rejected in {_share([not one for one in unimodal[name, split]])}"
+        for name, split in gains
+    ]
+    rejected = [not one for each in unimodal.values() for one in each]
     return _verdict(
         claim,
-        table,
-        _outcome(all(two_modes.values()), any(two_modes.values())),
+        followed if len(followed) else table,
+        _outcome(all(two_modes.values()) and bool(two_modes), any(two_modes.values())),
         "; ".join(parts) + ".",
-        effect=f"area {_range(areas, '.2f')}, one mode rejected in {_share(rejected)}",
+        effect=f"area {_range(areas.values(), '.2f')}, one mode rejected in {_share(rejected)}",
         part=", ".join(dict.fromkeys(name for (name, _), two in two_modes.items() if two)),
     )
 
 
 def _judge_sanity(claim: str, records: list[Record]) -> Verdict:
-    table = named(as_table(records, "cascade"))
+    table, least = named(as_table(records, "cascade")), LEAST[claim]
     worst = as_table(records, "identity").gradient_error.max()
-    parts, margins, signed, magnitude = [], [], [], []
+    parts, forgets = [], {}
+    margins: list[Interval] = []
+    left: list[Interval] = []
     for name, rows in arms(table, "networks"):
-        ends = rows[(rows.changed == "another seed") | (rows.stage == rows.stage.max())]
-        random, margin = {}, {}
-        for entries, of in arms(ends, "entries"):
-            random[entries] = interval(of.query("changed == 'randomised'").rank_correlation)
-            pairs = paired(of, "rank_correlation", by="changed", first="another seed", second="randomised")
-            margin[entries] = interval(pairs)
+        said = []
+        for entries, of in arms(rows, "entries"):
+            ends = of[(of.changed != "randomised") | (of.stage == of.stage.max())]
+            random = {control: interval(ends[ends.changed == control].rank_correlation) for control in RANDOM}
+            margin = {
+                control: interval(paired(ends, "rank_correlation", by="changed", first="another seed", second=control))
+                for control in RANDOM
+            }
+            forgets[name, entries] = all(
+                random[control].high < FORGOTTEN and margin[control].sign > 0 and margin[control].mean >= least
+                for control in RANDOM
+            )
+            if entries == "signed":
+                margins += margin.values()
+            else:
+                left += random.values()
+            said.append(
+                f"{entries} {random['randomised']:+.3f} when all is random, {random['calibrated'].mean:+.3f} with "
+                f"calibrated BatchNorm ({margin['randomised']:+.3f} and {margin['calibrated'].mean:+.3f} more between "
+                "two trained networks)"
+            )
+        parts.append(f"{name}: {', '.join(said)}")
 
-        margins.append(margin["signed"])
-        signed.append(random["signed"].high < FORGOTTEN and margin["signed"].sign > 0)
-        magnitude.append(margin["magnitude"].sign > 0)
-        parts.append(
-            f"{name}: signed {random['signed']:+.3f} when all is random ({margin['signed']:+.3f} more between two "
-            f"trained networks), magnitude {random['magnitude'].mean:.2f} ({margin['magnitude']:+.3f})"
-        )
-
+    kinds = {kind: [ok for (_, entries), ok in forgets.items() if entries == kind] for kind in ("signed", "magnitude")}
     return _verdict(
         claim,
         table,
-        "does not hold" if worst > EXACT else _outcome(all(signed + magnitude), any(signed)),
-        f"Gradient and template by hand differ by at most {worst:.1e}. " + "; ".join(parts) + ".",
-        effect=f"two seeds {_range(margins, '+.3f')} above random (signed)",
-        part=f"signed in {_share(signed)} groups, magnitudes in {sum(magnitude)}",
+        "does not hold" if worst > EXACT else _outcome(all(forgets.values()), any(map(all, kinds.values()))),
+        f"Gradient and template by hand differ by at most {worst:.1e}. " + "; ".join(parts) + f". {_cause(records)}",
+        effect=f"signed {_range(margins, '+.2f')} over random; magnitudes {_range(left, '.2f')}",
+        part=f"signed in {_share(kinds['signed'])} groups, magnitudes in {_share(kinds['magnitude'])}",
     )
 
 
-def _judge_prior(claim: str, records: list[Record]) -> Verdict:
-    table = named(as_table(records, "slopes"))
-    parts, biases, most = [], [], []
-    for name, rows in arms(table, "networks"):
-        slopes = {
-            place: interval(paired(of, "slope", by="prior", first="skewed", second="balanced"))
-            for place, of in arms(rows, "place")
-        }
-        biases.append(slopes["bias"])
-        most.append(slopes["bias"].mean >= slopes["outputs"].mean / 2)
-        parts.append(f"{name}: " + ", ".join(f"{place} {slope:+.3f}" for place, slope in slopes.items()))
+RANDOM = ("randomised", "calibrated")
+"""The networks with all layers randomised: BatchNorm reset, and calibrated on training images."""
 
-    positive = [i.sign > 0 for i in biases]
+
+def _cause(records: list[Record]) -> str:
+    """What magnitudes keep under each condition, in words."""
+    table = named(as_table(records, "cause")).query("changed == 'randomised'")
+    parts = [
+        f"{name}: "
+        + ", ".join(f"{condition} {of.rank_correlation.mean():.2f}" for condition, of in arms(rows, "condition"))
+        for name, rows in arms(table, "networks")
+    ]
+    return "Magnitudes against the randomised network: " + "; ".join(parts) + "."
+
+
+def _judge_prior(claim: str, records: list[Record]) -> Verdict:
+    table, least = named(as_table(records, "slopes")), LEAST[claim]
+    slopes = {
+        key: paired(of, "slope", by="prior", first="skewed", second="balanced")
+        for key, of in arms(table, "networks", "place", "origin")
+    }
+    biases = effects({(name, origin): of for (name, place, origin), of in slopes.items() if place == "bias"})
+    outputs = {name: of.mean() for (name, place, _), of in slopes.items() if place == "outputs"}
+    positive = {key: each.at_least(least) for key, each in biases.items()}
+    most = {key: each.interval.mean >= outputs[key[0]] / 2 for key, each in biases.items()}
+    carried = [positive[key] and most[key] for key in biases]
+
+    parts = []
+    for name, mean in outputs.items():
+        of = [f"{origin} {each.interval:+.2f}" for (group, origin), each in biases.items() if group == name]
+        last = interval(slopes[name, "output bias", "any"])
+        parts.append(f"{name}: outputs {mean:+.2f}; bias by origin {', '.join(of)}; last layer's bias {last:+.3f}")
     return _verdict(
         claim,
         table,
-        _outcome(all(positive) and all(most) and len(positive) > 1, any(positive)),
-        "Slope against the log prior, less that of the balanced networks. " + "; ".join(parts) + ".",
-        effect=f"slope of the bias {_range(biases, '+.2f')}",
-        part=f"above 0 in {_share(positive)} groups, most of the slope in {sum(most)}",
+        _outcome(
+            all(carried) and len(outputs) > 1,
+            any(carried),
+            refuted=any(each.interval.high < least or not most[key] for key, each in biases.items()),
+        ),
+        "Slope against the log prior, less that of the balanced networks. " + ". ".join(parts) + ".",
+        effect=f"slope of the bias {_range([each.interval for each in biases.values()], '+.2f')}",
+        part=f"most of the slope for {_share(carried)} origins and data sets",
+        seeds=10,
+    )
+
+
+def correlations_of(records: Sequence[Record], array: str) -> dict[tuple[str, str], np.ndarray]:
+    """Architecture and way of training → an array of 04-airplane stacked over seeds, (seeds, images)."""
+    import numpy as np
+
+    found: dict[tuple[str, str], dict[int, np.ndarray]] = {}
+    for record in records:
+        key = NETWORK_NAMES[record.config["network"]], way(record.config)
+        found.setdefault(key, {})[record.config["seed"]] = record.arrays[array].astype(np.float64)
+    return {key: np.stack([by_seed[seed] for seed in sorted(by_seed)]) for key, by_seed in found.items()}
+
+
+def _judge_airplane(claim: str, small: list[Record], large: list[Record]) -> Verdict:
+    records, least = [*small, *large], LEAST[claim]
+    table = with_way(named(as_table(records, "likeness")))
+    table = table.query("state == 'trained' and not averaged and measure == 'correlation' and target == 'image'")
+    wide = table.pivot(index=["architecture", "way", "seed"], columns=["templates", "source"], values="similarity")
+    own, others = wide["true class", "own"], wide["other classes", "own"]
+    net = own - wide["true class", "another class"]
+
+    def gains(values: pd.Series) -> dict[Any, pd.Series]:
+        return {
+            (architecture, kind): (values[architecture][kind] - values[architecture]["plain"]).dropna()
+            for architecture in values.index.unique("architecture")
+            for kind in values[architecture].index.unique("way")
+            if kind != "plain"
+        }
+
+    found, less_another = effects(gains(own)), effects(gains(net))
+    images = correlations_of(records, "own")
+    over_images = {
+        (architecture, kind): bootstrap(images[architecture, kind] - images[architecture, "plain"])
+        for architecture, kind in found
+        if images[architecture, kind].shape == images[architecture, "plain"].shape
+    }
+    passed = {
+        key: each.at_least(least)
+        and less_another[key].at_least(least)
+        and key in over_images
+        and over_images[key].low > 0
+        for key, each in found.items()
+    }
+
+    means = [each.interval for each in found.values()]
+    shown = {(a, w): (interval(own[a][w]), interval(others[a][w])) for a, w in images}
+    reproduced = [f"{a} {w}" for (a, w), (true, false) in shown.items() if true.low > REPRODUCED and false.high < 0]
+    parts = [f"{a} {w} {true:+.3f} (others {false.mean:+.3f})" for (a, w), (true, false) in shown.items()]
+    more = [
+        f"{a} {w} {each.interval:+.3f} (bootstrap over seeds and images from {over_images[a, w].low:+.3f}; less "
+        f"another image's {less_another[a, w].interval.mean:+.3f})"
+        for (a, w), each in found.items()
+        if (a, w) in over_images
+    ]
+    return _verdict(
+        claim,
+        table,
+        _outcome(
+            all(passed.values()) and len(passed) == 4,
+            any(passed.values()),
+            refuted=any(each.interval.high < least for each in found.values()),
+        ),
+        f"Correlation of $A_y$ with the picture: {'; '.join(parts)}. Over plain training: {'; '.join(more)}. The "
+        f"talk's picture is reproduced by: {', '.join(reproduced) or 'no arm'}.",
+        effect=f"{_range(means, '+.3f')} over plain, {_share(list(passed.values()))}",
+        part=", ".join(f"{a} {w}" for (a, w), ok in passed.items() if ok),
     )
 
 

@@ -91,6 +91,7 @@ EXPERIMENTS = [
             ],
         ),
         recipes=_tuning_recipes,
+        worth=11,
     ),
     Experiment(
         "06-penalties",
@@ -99,6 +100,7 @@ EXPERIMENTS = [
             quick=_penalties((0.03, 0.5), (0, 1), (2,), **_QUICK_CELL),
             paper=_penalties(STRENGTHS, FIRST, SEEDS[len(FIRST) :]),
         ),
+        worth=9.5,
     ),
     Experiment(
         "06-cases",
@@ -111,6 +113,7 @@ EXPERIMENTS = [
             ],
             paper=_cases(),
         ),
+        worth=7.8,
     ),
     Experiment("06-cost", run=run_cost, grid=same_grid(quick=[Cost(0, batch=32, rounds=3)], paper=[Cost(0)])),
 ]

@@ -83,6 +83,4 @@ def _check(
     if len({(training.epochs, training.batch, training.augment) for training in trainings}) > 1:
         raise MasoError("fit_many: the trainings differ in epochs, batch or augment; expected the same for all.")
     if not all(training.plain for training in trainings):
-        raise MasoError(
-            "fit_many: noise, attacks, penalties and other losses are for one network alone: use `fit`."
-        )
+        raise MasoError("fit_many: noise, attacks, penalties and other losses are for one network alone: use `fit`.")

@@ -12,8 +12,36 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from maso import penalties
+from maso.rugosity import relative_rugosity_penalty, rugosity_penalty, tangent_prop_penalty
+from maso.tangents import random_translation
 
 Penalty = Callable[[nn.Module, Tensor, Tensor, Tensor], Tensor]
+
+BANDWIDTH = 0.5
+"""ε of the penalty "rugosity", pixels in [0, 1]: about an eighth of what a shift by one pixel moves a CIFAR image."""
+
+
+def rugosity(model: nn.Module, inputs: Tensor, outputs: Tensor, targets: Tensor) -> Tensor:
+    """Change of slope along a random translation of each image, on a quarter of the batch."""
+    some = _quarter(inputs)
+    return rugosity_penalty(model, some, tangents=random_translation(some), eps=BANDWIDTH)
+
+
+def relative_rugosity(model: nn.Module, inputs: Tensor, outputs: Tensor, targets: Tensor) -> Tensor:
+    """The same relative to the size of the slopes."""
+    some = _quarter(inputs)
+    return relative_rugosity_penalty(model, some, tangents=random_translation(some), eps=BANDWIDTH)
+
+
+def tangent_prop(model: nn.Module, inputs: Tensor, outputs: Tensor, targets: Tensor) -> Tensor:
+    """Squared change of the outputs along a random translation of each image by a pixel, on a quarter of the batch."""
+    some = _quarter(inputs)
+    return tangent_prop_penalty(model, some, tangents=random_translation(some))
+
+
+def _quarter(inputs: Tensor) -> Tensor:
+    """The first of the inputs, whose order is random."""
+    return inputs[: max(1, len(inputs) // 4)].detach()
 
 
 def orthogonality(model: nn.Module, inputs: Tensor, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -46,4 +74,7 @@ PENALTIES: dict[str, Penalty] = {
     "quartic norm": quartic_norm,
     "published": published,
     "templates": templates,
+    "rugosity": rugosity,
+    "relative_rugosity": relative_rugosity,
+    "tangent_prop": tangent_prop,
 }

@@ -1,0 +1,106 @@
+"""The queue for a GPU: cells of the experiments that ask for one, without a record, in the order of their worth.
+
+How long a cell takes is estimated from operation counts: a training step costs its arithmetic or its launches,
+whichever is more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from maso_book import registry, results
+from maso_book.experiment import Experiment
+from maso_book.trained import Recipe, data, network
+
+RATE = 140e12
+"""Operations a second in bfloat16 that a training reaches where arithmetic limits it."""
+LAUNCH = 7e-6
+"""Seconds between two kernels of a CUDA graph; a layer has about eight of them in a training step."""
+PENALTY = 4.0
+"""Steps that a step with a penalty costs, which differentiates twice."""
+
+
+@dataclass(frozen=True)
+class Queued:
+    """A cell without a record: its experiment, its configuration and its record's file."""
+
+    experiment: Experiment
+    config: Any
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """`"05-templates/0123456789abcdef"`."""
+        return f"{self.experiment.name}/{self.path.stem}"
+
+    @property
+    def recipes(self) -> list[Recipe]:
+        """The networks that it needs."""
+        return self.experiment.recipes(self.config) if self.experiment.recipes else []
+
+
+def queue(profile: str = "full", root: Path | None = None) -> list[Queued]:
+    """The cells that are missing, the worthiest experiment first, each in the order of its grid.
+
+    Args:
+        profile: whose grids.
+        root: folder of all records.
+    """
+    asking = sorted((e for e in registry.registry().values() if e.worth), key=lambda e: -e.worth)
+    cells = (Queued(e, c, results.path_of(e, c, root)) for e in asking for c in results.cells(e, profile))
+    return [cell for cell in cells if not cell.path.is_file()]
+
+
+def seconds(recipe: Recipe) -> float:
+    """What training this network on a GPU takes, by estimate."""
+    how, images = recipe.training, len(data(recipe).x)
+    operations, layers = _counted(recipe)
+    passes = (3.0 + 3.0 * how.attack_steps * (how.attack > 0)) * (PENALTY if how.penalty else 1.0)
+    step = max(passes * 2 * operations * how.batch / RATE, passes / 3 * layers * 8 * LAUNCH)
+    return how.epochs * -(-images // how.batch) * step
+
+
+@cache
+def _counted(recipe: Recipe) -> tuple[float, int]:
+    """Multiplications of one forward pass of one sample, and layers that have kernels."""
+    model, total, layers = network(recipe).eval(), 0.0, 0
+
+    def count(module: nn.Module, _: Any, output: torch.Tensor) -> None:
+        nonlocal total, layers
+        layers += 1
+        weight = getattr(module, "weight", None)
+        if isinstance(module, nn.Conv2d | nn.Linear) and weight is not None:
+            total += float(weight[0].numel() * output.numel())
+
+    for module in model.modules():
+        if not any(True for _ in module.children()):
+            module.register_forward_hook(count)
+    with torch.no_grad():
+        model(torch.zeros(1, *data(recipe).x.shape[1:]))
+    return total, layers
+
+
+def timetable(cells: list[Queued], minutes: float, workers: int = 1) -> Iterator[tuple[Queued, float, bool]]:
+    """Each cell, the seconds its own trainings take, and whether it is done by then.
+
+    A network that two cells need is counted once.
+
+    Args:
+        cells: in the order in which they are run.
+        minutes: how long the slot is.
+        workers: trainings that are under way at a time.
+    """
+    known: set[Recipe] = set()
+    total = 0.0
+    for cell in cells:
+        own = sum(seconds(recipe) for recipe in cell.recipes if recipe not in known)
+        known.update(cell.recipes)
+        total += own
+        yield cell, own, total <= 60 * minutes * workers
