@@ -87,6 +87,15 @@ def test_what_lambda_is_chosen_from_is_in_the_grid_before_it_is_chosen() -> None
                 assert set(needed) <= set(configs[:number])
 
 
+def test_the_book_shows_a_prefix_of_the_grid_and_no_case_until_all_is_recorded() -> None:
+    whole = cells(experiment("06-penalties"), "full")
+    assert cells(experiment("06-penalties"), "paper") == whole[:25]
+    assert {c.penalty for c in whole[:10]} == {NONE}
+    assert [(c.seed, c.penalty) for c in whole[10:25:5]] == [(0, DECIDING[0]), (0, DECIDING[1]), (1, DECIDING[0])]
+    assert cells(experiment("06-cases"), "paper") == []
+    assert len(cells(experiment("06-cases"), "full")) == 75
+
+
 def test_the_tuning_grid_is_no_smaller_than_that_of_the_strengths() -> None:
     for config in cells(experiment("06-tuning"), "full"):
         assert len(config.grid()) >= len(STRENGTHS)
@@ -200,8 +209,6 @@ def test_a_cell_and_the_tuning_before_it() -> None:
     assert (row["lr"], row["weight_decay"], row["chosen_strength"], row["diverged"]) == (5e-3, 0.0, 0.5, False)
     assert 0 <= row["test_accuracy"] <= 1
     assert len(found["curves"]) == 1
-    for name in found:  # no column has the name of a field
-        assert not set(found[name][0]) & set(as_dict(Penalised(0)))
     assert {name: array.shape for name, array in arrays.items()} == dict.fromkeys(
         ("rows", "rows_centred", "templates", "templates_centred"), (10, 10)
     )
@@ -459,3 +466,18 @@ def test_tables_name_the_chosen_settings() -> None:
     assert tables.tuning([tuning]).splitlines()[-1] == "| CIFAR-10 | 0.2 | 20.0% | **70.0%** |"
     longer = [network(Penalised(seed, epochs=epochs)) for epochs in (20, 40) for seed in range(5)]
     assert [line.split(" | ")[0] for line in tables.longer_table(longer).splitlines()[2:]] == ["| 20", "| 40"]
+
+
+def test_curves_are_read_past_the_field_of_the_same_name_and_every_strength_is_listed() -> None:
+    records = trained_networks(gain=1.0)
+    row = {"epoch": 1, "loss": 0.5, "accuracy": 0.8, "validation_accuracy": 0.7}
+    records[0] = replace(records[0], tables={**records[0].tables, "curves": [row]})
+    (read,) = tables.curves(records).to_dict("records")
+    assert (read["training loss"], read["training accuracy"], read["seed"]) == (0.5, 0.8, 0)
+    lines = tables.every_strength(records).splitlines()
+    assert [line.split(" | ")[:3] for line in lines[2:]] == [
+        ["| no penalty", "0", "10"],
+        ["| formula", "0.5", "10"],
+        ["| formula", "2", "5"],
+        ["| norms alone", "0.1", "10"],
+    ]

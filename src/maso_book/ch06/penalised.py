@@ -170,8 +170,8 @@ def run_penalised(config: Penalised) -> tuple[Rows, dict[str, np.ndarray]]:
         the columns of `accuracies`, `last_layer`, `gauge` and `template_cosines`, and `epoch_seconds`, the fastest
         epoch.
 
-        Table `curves`, one row an epoch: `epoch`, `training_loss` and `training_accuracy` over the training samples as
-        they were seen, without the penalty, and `validation_accuracy`.
+        Table `curves`, one row an epoch: `epoch`, `loss` and `accuracy` over the training samples as they were seen,
+        without the penalty, and `validation_accuracy`; `maso_book.ch06.tables.curves` reads it.
 
         Arrays, where `config.pictured`: cosines between the classes, (C, C) float16, of the rows (`rows`), of the rows
         less their mean (`rows_centred`), and of the templates of test images in the same way (`templates`,
@@ -187,12 +187,7 @@ def run_penalised(config: Penalised) -> tuple[Rows, dict[str, np.ndarray]]:
                            "diverged": bool(history.diverged)}  # fmt: skip
     columns = (history.loss, history.accuracy, history.validation_accuracy)
     curves = [
-        {
-            "epoch": epoch,
-            "training_loss": _short(loss),
-            "training_accuracy": _short(accuracy),
-            "validation_accuracy": _short(held_out),
-        }
+        {"epoch": epoch, "loss": _short(loss), "accuracy": _short(accuracy), "validation_accuracy": _short(held_out)}
         for epoch, (loss, accuracy, held_out) in enumerate(zip(*columns, strict=True), start=1)
     ]
     if history.diverged:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from maso_book.ch06.penalised import NONE
-from maso_book.ch06.verdicts import ARMS, chosen, networks
+from maso_book.ch06.verdicts import ARMS, CONTROL, PENALTY, chosen, networks
 from maso_book.records import Record
 from maso_book.statistics import interval
 from maso_book.tidy import arms, as_table
@@ -22,6 +23,7 @@ NAMES = {
     "templates": "templates",
 }
 """The arms in words."""
+DECIDING = (PENALTY, CONTROL)
 DATASETS = {"cifar10": "CIFAR-10", "fashion_mnist": "Fashion-MNIST", "digits": "digits"}
 
 
@@ -49,6 +51,50 @@ def tuning(records: Sequence[Record]) -> str:
     return _markdown(["data set", "learning rate", *(f"weight decay {decay:g}" for decay in decays)], lines, words=1)
 
 
+def curves(records: Sequence[Record]) -> pd.DataFrame:
+    """The table `curves` of 06-penalties, the columns `loss` and `accuracy` as `training loss`, `training accuracy`.
+
+    `as_table` refuses it, as a configuration has a field `loss`, too.
+    """
+    without = [
+        replace(record, config={name: value for name, value in record.config.items() if name != "loss"})
+        for record in records
+    ]
+    names = {
+        "loss": "training loss", "accuracy": "training accuracy", "validation_accuracy": "validation accuracy",
+    }  # fmt: skip
+    return as_table(without, "curves").rename(columns=names)
+
+
+def every_strength(records: Sequence[Record]) -> str:
+    """Formula and control with every λ: differences to the baseline of the same seed, all seeds that there are.
+
+    Args:
+        records: of 06-penalties.
+    """
+    table = networks(records).query("not longer and not diverged")
+    baseline = table[table["penalty"] == NONE].set_index("seed")
+    columns = ("validation_accuracy", "test_accuracy", "gap", "template_cosine_centred_abs")
+    lines = []
+    deciding = table[table["penalty"].isin(DECIDING)].sort_values(["penalty", "chosen_strength"], kind="stable")
+    for (penalty, strength), rows in arms(deciding, "penalty", "chosen_strength"):
+        arm = rows.drop_duplicates("seed").set_index("seed")
+        less = (arm[[*columns]] - baseline[[*columns]]).dropna().mean()
+        numbers = [f"{less[name]:+.2f}" for name in columns[:-1]]
+        lines.append([
+            NAMES[penalty], f"{strength:g}", f"{len(arm)}", *numbers, f"{less[columns[-1]]:+.3f}",
+            f"{arm['row_norm_mean'].mean():.2f}", f"{arm['orthogonality'].mean():.2g}",
+        ])  # fmt: skip
+    means = baseline[[*columns, "row_norm_mean", "orthogonality"]].mean()
+    first = [NAMES[NONE], "0", f"{len(baseline)}", *(f"{means[name]:.2f}" for name in columns[:-1])]
+    first += [f"{means[columns[-1]]:.3f}", f"{means['row_norm_mean']:.2f}", f"{means['orthogonality']:.2g}"]
+    head = [
+        "arm", "λ", "seeds", "validation accuracy (points)", "test accuracy (points)", "gap (points)",
+        "cosine of templates less mean", "$\\lVert W_c\\rVert$", "penalty",
+    ]  # fmt: skip
+    return _markdown(head, [first, *lines], words=1)
+
+
 def arms_table(*experiments: Sequence[Record]) -> str:
     """Every arm of every case with its chosen λ, means over seeds; the test accuracy with its 95 % interval.
 
@@ -61,7 +107,7 @@ def arms_table(*experiments: Sequence[Record]) -> str:
     head = [
         "case", "arm", "λ", "seeds", "training", "validation", "test accuracy (%)", "gap",
         "$\\lVert W_c\\rVert$", "penalty", "its minimum over shifts",
-        "|cos| of rows", "less mean", "|cos| of templates", "less mean ",
+        "cosine of rows", "less mean", "cosine of templates", "less mean ",
     ]  # fmt: skip
     lines = []
     for case, rows in arms(table, "case"):
@@ -72,11 +118,11 @@ def arms_table(*experiments: Sequence[Record]) -> str:
 
 def _numbers(rows: pd.DataFrame) -> list[str]:
     mean = rows.mean(numeric_only=True)
-    test = interval(rows["test_accuracy"])
+    test = f"{mean['test_accuracy']:.2f}" if len(rows) < 2 else f"{interval(rows['test_accuracy']):.2f}"
     cosines = ("row_cosine_abs", "row_cosine_centred_abs", "template_cosine_abs", "template_cosine_centred_abs")
     return [
         f"{mean['chosen_strength']:g}", f"{rows['seed'].nunique()}",
-        f"{mean['training_accuracy']:.1f}", f"{mean['validation_accuracy']:.1f}", f"{test:.2f}", f"{mean['gap']:.1f}",
+        f"{mean['training_accuracy']:.1f}", f"{mean['validation_accuracy']:.1f}", test, f"{mean['gap']:.1f}",
         f"{mean['row_norm_mean']:.2f}", f"{mean['orthogonality']:.3g}", f"{mean['gauge_orthogonality']:.3g}",
         *(f"{mean[name]:.3f}" for name in cosines),
     ]  # fmt: skip

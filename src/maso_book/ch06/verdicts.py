@@ -182,7 +182,11 @@ def _main(records: Sequence[Record]) -> tuple[dict[str, pd.DataFrame], str]:
     needed = [by_arm[arm]["seed"].nunique() if arm in by_arm else 0 for arm in (NONE, PENALTY, CONTROL)]
     data = set(table["dataset"])
     if min(needed) < SEEDS or data != {"cifar10"}:
-        return by_arm, f"{min(needed)} seeds on {', '.join(sorted(data))}; the criterion asks for {SEEDS} on CIFAR-10."
+        counted = ", ".join(
+            f"{n} of the {name}" for n, name in zip(needed, ("baseline", "formula", "control"), strict=True)
+        )
+        asked = f"the criterion asks for {SEEDS} seeds of each on CIFAR-10"
+        return by_arm, f"Networks on {', '.join(sorted(data))}: {counted}; {asked}."
     return by_arm, ""
 
 
