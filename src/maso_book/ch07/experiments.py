@@ -1,7 +1,9 @@
 """Chapter 07, VQ distance: are two pictures close to the network?
 
-Four experiments: label agreement of the nearest pictures, layer by layer (07-agreement), the same for twins that
-learned true or permuted labels (07-labels; both in `maso_book.ch07.agreement`), the axioms of a metric
+Six experiments.  Label agreement of the nearest pictures, layer by layer, as the first edition measured it: of small
+networks (07-agreement) and of twins that learned true or permuted labels (07-labels; both in
+`maso_book.ch07.agreement`).  The second edition's, deeper networks against stronger controls: twins (07-twins) and
+networks that learned all images (07-all-images; both in `maso_book.ch07.depth`).  The axioms of a metric
 (`maso_book.ch07.metric`), and how fast codes are compared (`maso_book.ch07.speed`).
 """
 
@@ -11,10 +13,12 @@ from dataclasses import replace
 from typing import Any
 
 from maso_book.ch07.agreement import LABELS, Agreement, run_agreement
+from maso_book.ch07.depth import Depth, run_depth
 from maso_book.ch07.metric import Metric, run_metric
 from maso_book.ch07.speed import Speed, run_speed
 from maso_book.experiment import Experiment, on_cpu, same_grid
-from maso_book.trained import Recipe
+from maso_book.shared import twins
+from maso_book.trained import Recipe, TrainedCell
 
 # Grids ----------------------------------------------------------------------------------------------------------------
 
@@ -22,32 +26,48 @@ SEEDS = range(5)
 QUICK: dict[str, Any] = {
     "dataset": "digits", "grey": True, "samples": 400, "keep": (0,), "queries": 100, "images": 400, "pairs": (50, 400),
 }  # fmt: skip
-FULL: dict[str, Any] = {"samples": None, "queries": 10_000, "images": 45_000, "pairs": (1000, 5000)}
-EPOCHS = (0, 1, 2, 5, 10, 20)
+QUICK_DEPTH: dict[str, Any] = {
+    "dataset": "digits", "samples": 400, "epochs": 6, "keep": (0,), "queries": 100, "images": 400,
+}  # fmt: skip
+TWINS = ("large_cnn", "small_cnn", "small_resnet")
+"""The networks of 07-twins: 8, 3 and 13 ReLU layers."""
+ALL_IMAGES = (("small_cnn", "cifar10"), ("small_cnn", "fashion_mnist"), ("large_cnn", "cifar10"))
 
 
 def _agreement(profile: str) -> list[Agreement]:
     if profile == "quick":
         return [Agreement(seed, epochs=6, shown=0 if seed else 2, **QUICK) for seed in (0, 1)]
-    if profile == "full":
-        images = ("cifar10", "fashion_mnist", "mnist")
-        configs = [Agreement(seed, dataset, epochs=40, keep=EPOCHS, **FULL) for dataset in images for seed in SEEDS]
-        configs += [Agreement(seed, network="large_cnn", epochs=40, keep=(0,), lr=1e-3, **FULL) for seed in SEEDS]
-    else:
-        configs = [Agreement(seed) for seed in SEEDS]
-        configs += [Agreement(seed, "fashion_mnist", epochs=4, keep=(0, 1, 2)) for seed in SEEDS]
+    configs = [Agreement(seed) for seed in SEEDS]
+    configs += [Agreement(seed, "fashion_mnist", epochs=4, keep=(0, 1, 2)) for seed in SEEDS]
     return [replace(configs[0], shown=2), *configs[1:]]
 
 
 def _labels(profile: str) -> list[Agreement]:
     if profile == "quick":
         return [Agreement(seed, labels=labels, epochs=6, **QUICK) for seed in (0, 1) for labels in LABELS]
-    if profile == "full":
-        base = Agreement(0, epochs=55, keep=(0, 1, 5, 10, 20), lr=5e-4, schedule="constant", **FULL)
-        bases = [replace(base, network=network) for network in ("small_cnn", "large_cnn", "small_resnet")]
-    else:
-        bases = [Agreement(0, samples=5000, epochs=40, keep=(0, 5, 10, 20))]
-    return [replace(base, seed=s, labels=labels) for base in bases for s in SEEDS for labels in LABELS]
+    base = Agreement(0, samples=5000, epochs=40, keep=(0, 5, 10, 20))
+    return [replace(base, seed=s, labels=labels) for s in SEEDS for labels in LABELS]
+
+
+def _twins(profile: str) -> list[Depth]:
+    if profile == "quick":
+        return [Depth(seed, labels, **QUICK_DEPTH) for seed in (0, 1) for labels in twins.LABELS]
+    return [
+        Depth(seed, labels, network, lr=twins.RATES[network])
+        for seed in twins.SEEDS
+        for network in TWINS
+        for labels in twins.LABELS
+    ]
+
+
+def _all_images(profile: str) -> list[Depth]:
+    if profile == "quick":
+        return [Depth(seed, **QUICK_DEPTH) for seed in (0, 1)]
+    return [
+        Depth(seed, "true", network, dataset, samples=None, epochs=20, lr=twins.RATES[network], keep=(0,))
+        for seed in twins.SEEDS
+        for network, dataset in ALL_IMAGES
+    ]
 
 
 def _speed(profile: str) -> list[Speed]:
@@ -56,13 +76,15 @@ def _speed(profile: str) -> list[Speed]:
     return [Speed(0, queries=queries, images=images)]
 
 
-def _recipes(config: Agreement) -> list[Recipe]:
+def _recipes(config: TrainedCell) -> list[Recipe]:
     return [config.recipe]
 
 
 EXPERIMENTS = [
     Experiment("07-agreement", run_agreement, _agreement, _recipes),
     Experiment("07-labels", run_agreement, _labels, _recipes),
+    Experiment("07-twins", run_depth, _twins, _recipes, worth=9.4),
+    Experiment("07-all-images", run_depth, _all_images, _recipes, worth=6.5),
     Experiment(
         "07-metric",
         on_cpu(run_metric),

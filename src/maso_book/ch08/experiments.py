@@ -43,7 +43,7 @@ _QUICK: dict[str, Any] = {
     "dataset": "digits", "samples": 250, "epochs": 2, "keep": (0, 1), "points": 16, "images": 2,
 }  # fmt: skip
 _CIFAR100: dict[str, Any] = {"dataset": "cifar100", "projections": 8}
-_RESNET: dict[str, Any] = {"network": "small_resnet", "epochs": 12, "keep": (0, 1, 2, 4, 6, 8, 10)}
+_RESNET: dict[str, Any] = {"network": "small_resnet", "epochs": 24, "keep": (0, 1, 2, 4, 8, 12, 18)}
 
 
 def _arm(seed: int, way: str, **settings: Any) -> Arm:
