@@ -3,7 +3,7 @@
 `import maso` loads torch and numpy and nothing of the book.
 """
 
-from maso import exact, matched, memorization, tangents
+from maso import exact, matched, memorization, penalties, soft, tangents
 from maso.affine import AffineMap, Factor, affine_map, closed_form, compose
 from maso.codes import Neighbours, codes, neighbours, vq_distance
 from maso.errors import MasoError, NotPiecewiseAffine
@@ -12,6 +12,7 @@ from maso.layers import from_layer
 from maso.partition import Estimate, Partition, Plane, estimate_regions, partition
 from maso.power import Bends, PowerDiagram, bends, boundary_distance, power_diagram
 from maso.rugosity import Rugosity, relative_rugosity_penalty, rugosity, rugosity_penalty, tangent_prop_penalty
+from maso.soft import BetaVQ, Softened, soften
 from maso.spline import MASO
 from maso.tracing import trace
 
@@ -21,6 +22,7 @@ __all__ = [
     "MASO",
     "AffineMap",
     "Bends",
+    "BetaVQ",
     "Estimate",
     "Factor",
     "Graph",
@@ -31,6 +33,7 @@ __all__ = [
     "Plane",
     "PowerDiagram",
     "Rugosity",
+    "Softened",
     "affine_map",
     "bends",
     "boundary_distance",
@@ -44,10 +47,13 @@ __all__ = [
     "memorization",
     "neighbours",
     "partition",
+    "penalties",
     "power_diagram",
     "relative_rugosity_penalty",
     "rugosity",
     "rugosity_penalty",
+    "soft",
+    "soften",
     "tangent_prop_penalty",
     "tangents",
     "trace",

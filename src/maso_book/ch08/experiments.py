@@ -89,7 +89,7 @@ EXPERIMENTS = [
         quick=[Crop(seed, size, "digits", samples=250, epochs=2, points=16) for seed in (0, 1) for size in (28, 32)],
         paper=[Crop(seed, size) for seed, size in product(SEEDS, (28, 32))],
     )),
-    Experiment("08-cost", run=run_cost, worth=7, grid=same_grid(
+    Experiment("08-cost", run=run_cost, grid=same_grid(
         quick=[Cost(0, batch=32, repeats=2, draws=4, dataset="digits")], paper=[Cost(seed) for seed in range(3)],
     )),
     Experiment("08-cost-cpu", run=on_cpu(run_cost), grid=same_grid(

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
+from maso import penalties
 from maso.rugosity import relative_rugosity_penalty, rugosity_penalty, tangent_prop_penalty
 from maso.tangents import random_translation
 
@@ -43,7 +44,36 @@ def _quarter(inputs: Tensor) -> Tensor:
     return inputs[: max(1, len(inputs) // 4)].detach()
 
 
+def orthogonality(model: nn.Module, inputs: Tensor, outputs: Tensor, targets: Tensor) -> Tensor:
+    """Of the rows of the last dense layer."""
+    return penalties.orthogonality(last_rows(model))
+
+
+def quartic_norm(model: nn.Module, inputs: Tensor, outputs: Tensor, targets: Tensor) -> Tensor:
+    """Of the rows of the last dense layer, over C - 1: at a simplex frame as large as their `orthogonality`."""
+    return penalties.quartic_norm(last_rows(model)) / (outputs.shape[1] - 1)
+
+
+def published(model: nn.Module, inputs: Tensor, outputs: Tensor, targets: Tensor) -> Tensor:
+    """The authors' form of `orthogonality`."""
+    return penalties.published(last_rows(model))
+
+
+def templates(model: nn.Module, inputs: Tensor, outputs: Tensor, targets: Tensor) -> Tensor:
+    """Of the templates, estimated on a quarter of the batch; over C², as the authors take the mean of all entries."""
+    return penalties.templates(model, inputs) / outputs.shape[1] ** 2
+
+
+def last_rows(model: nn.Module) -> Tensor:
+    """The weight of the last dense layer, (C, D)."""
+    return [layer for layer in model.modules() if isinstance(layer, nn.Linear)][-1].weight
+
+
 PENALTIES: dict[str, Penalty] = {
+    "orthogonality": orthogonality,
+    "quartic norm": quartic_norm,
+    "published": published,
+    "templates": templates,
     "rugosity": rugosity,
     "relative_rugosity": relative_rugosity,
     "tangent_prop": tangent_prop,
