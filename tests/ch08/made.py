@@ -81,7 +81,7 @@ def arm(config, factor, error, rng):
     }  # fmt: skip
     size = 0.002 * rng.normal()
     taylor = [
-        {"shift": s, "base_loss": 0.5, "extra_loss": (0.1 + size) * s, "first_order": (0.05 + size) * s,
+        {"shift": s, "loss": 0.5, "extra_loss": (0.1 + size) * s, "first_order": (0.05 + size) * s,
          "curvature": 0.07 * s, "difference": -0.02 * s, "rest_share": 0.9}
         for s in (1, 2, 3, 4)
     ]  # fmt: skip

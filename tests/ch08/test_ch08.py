@@ -118,11 +118,11 @@ def test_the_terms_add_up_to_the_extra_loss(name) -> None:
     row = taylor.terms(net, x, y, LOSSES[name])[1]
     moved = torch.stack(list(taylor._four(x, 2)))
     losses = [float(LOSSES[name](net(m), y).detach()) for m in moved]
-    assert row["extra_loss"] == pytest.approx(sum(losses) / 4 - row["base_loss"], rel=1e-9)
+    assert row["extra_loss"] == pytest.approx(sum(losses) / 4 - row["loss"], rel=1e-9)
     A = affine_map(net, x).A.flatten(2)
     linear = torch.einsum("nkd,mnd->mnk", A, (moved - x).flatten(2))
     straight = sum(float(LOSSES[name]((net(x) + z).detach(), y)) for z in linear) / 4
-    assert row["first_order"] + row["curvature"] == pytest.approx(straight - row["base_loss"], rel=1e-7)
+    assert row["first_order"] + row["curvature"] == pytest.approx(straight - row["loss"], rel=1e-7)
 
 
 def test_an_affine_network_has_no_difference() -> None:
@@ -186,7 +186,7 @@ def test_the_grid() -> None:
     for cells in grids.values():
         assert len(set(map(repr, cells))) == len(cells)
         assert [cell.seed for cell in cells] == sorted(cell.seed for cell in cells)  # any prefix has whole seeds
-    assert {e.grid("paper") == e.grid("full") for e in EXPERIMENTS} == {True}
+    assert all(e.grid("paper") in ([], e.grid("full")) for e in EXPERIMENTS)  # nothing to train where a book is built
 
 
 def test_a_way_differs_from_none_in_what_its_name_says() -> None:

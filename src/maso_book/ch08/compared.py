@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
@@ -31,8 +32,14 @@ def tables(records: Iterable[Record], of: str) -> pd.DataFrame:
 
     A pair of experiments may hold the same case; no cell is in two of them.
     """
-    table = as_table(list(records), of)
+    table = as_table([_readable(record) for record in records], of)
     return table.assign(case=[case(row) for row in table.to_dict("records")])
+
+
+def _readable(record: Record) -> Record:
+    """The record with `base_loss` for the column `loss` of its table `taylor`: `loss` is a field, too."""
+    rows = [{"base_loss" if k == "loss" else k: v for k, v in row.items()} for row in record.tables.get("taylor", ())]
+    return dataclasses.replace(record, tables={**record.tables, "taylor": rows})
 
 
 def curves(records: Iterable[Record]) -> pd.DataFrame:

@@ -121,9 +121,9 @@ def changes(records: Sequence[Record]) -> pd.DataFrame:
         for arm, own in arms(each, "arm"):
             if arm.startswith("none") or bases.empty:
                 continue
-            change = float(np.expm1(log_ratio(own, bases)))
+            change = float(np.expm1(log_ratio(own, bases)))  # NaN where they have no loss in common
             rows.append({"case": name, "loss": loss, "split": split, "seed": seed, "way": arm, "change": change})
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).dropna()
 
 
 def scan(records: Sequence[Record]) -> pd.DataFrame:

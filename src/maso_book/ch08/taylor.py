@@ -36,7 +36,7 @@ def terms(model: nn.Module, x: Tensor, y: Tensor, loss: Callable[[Tensor, Tensor
         loss: outputs, labels → a mean over samples.
 
     Returns:
-        One row for each of `SHIFTS`: `shift` in pixels, `base_loss` without one, `extra_loss`, `first_order`,
+        One row for each of `SHIFTS`: `shift` in pixels, `loss` without a shift, `extra_loss`, `first_order`,
         `curvature` and `difference`, whose sum it is; `rest_share`, root mean square of ‖r‖ over that of ‖A[x]δ‖.
     """
     z = model(x)
@@ -56,7 +56,7 @@ def terms(model: nn.Module, x: Tensor, y: Tensor, loss: Callable[[Tensor, Tensor
             squares += [float((there - z - linear).square().sum()), float(linear.square().sum())]
         first, curvature, difference = (sums / 4).tolist()
         rows.append({
-            "shift": shift, "base_loss": base, "extra_loss": first + curvature + difference, "first_order": first,
+            "shift": shift, "loss": base, "extra_loss": first + curvature + difference, "first_order": first,
             "curvature": curvature, "difference": difference, "rest_share": float(np.sqrt(squares[0] / squares[1])),
         })  # fmt: skip
     return rows
