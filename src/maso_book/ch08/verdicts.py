@@ -168,8 +168,8 @@ def _judge_terms(claim: str, identity: list[Record], *records: list[Record]) -> 
                 interval(rows[column]) for column in ("extra_loss", "first_order", "curvature", "difference")
             )
             evidence += (
-                f"; {name}, {arm}, shift by {shift}: extra loss {extra:+.2f}, of it first order {first:+.2f}, curvature "
-                f"of the loss {curvature:+.2f}, difference of A {difference:+.2f}"
+                f"; {name}, {arm}, shift by {shift}: extra loss {extra:+.2f}, of it first order {first:+.2f}, "
+                f"curvature of the loss {curvature:+.2f}, difference of A {difference:+.2f}"
             )
     effect = f"identity within {worst:.1e}"
     return Verdict(claim, "holds" if worst < EXACT else "does not hold", evidence + ".", effect)
