@@ -101,7 +101,8 @@ def _judge_augmented(claim: str, *records: list[Record]) -> Verdict:
         if passed[-1]:
             words.append(f"{name}, {split}")
         when = f"not lower after epoch {', '.join(map(str, higher))}" if higher else "lower after every epoch"
-        parts.append(f"{name}, {split}: {_change(share)} at equal loss, {when}")
+        end = epochs[max(epochs)]
+        parts.append(f"{name}, {split}: {_change(share)} at equal loss, {_change(end)} at the last epoch, {when}")
     effect = f"{_extremes(shares)} at equal training loss"
     return Verdict(
         claim, _of_all(passed, failed), "; ".join(parts) + ".", effect, part=f"{len(words)} of {len(passed)} cases"
