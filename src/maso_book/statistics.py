@@ -24,8 +24,8 @@ class Interval:
 
     @property
     def sign(self) -> int:
-        """1 or −1 where the interval lies above or below 0, else 0."""
-        return (self.low > 0) - (self.high < 0)
+        """1 or −1 where the interval lies above or below 0, else 0; 0 where it has no width, which decides nothing."""
+        return 0 if self.low == self.high else (self.low > 0) - (self.high < 0)
 
     def __format__(self, spec: str) -> str:
         return f"{self.mean:{spec}} [{self.low:{spec}}, {self.high:{spec}}]"
