@@ -3,7 +3,7 @@
 `import maso` loads torch and numpy and nothing of the book.
 """
 
-from maso import exact, matched, memorization
+from maso import exact, matched, memorization, penalties, soft, tangents
 from maso.affine import AffineMap, Factor, affine_map, closed_form, compose
 from maso.codes import Neighbours, codes, neighbours, vq_distance
 from maso.errors import MasoError, NotPiecewiseAffine
@@ -11,6 +11,8 @@ from maso.graph import Graph
 from maso.layers import from_layer
 from maso.partition import Estimate, Partition, Plane, estimate_regions, partition
 from maso.power import Bends, PowerDiagram, bends, boundary_distance, power_diagram
+from maso.rugosity import Rugosity, relative_rugosity_penalty, rugosity, rugosity_penalty, tangent_prop_penalty
+from maso.soft import BetaVQ, Softened, soften
 from maso.spline import MASO
 from maso.tracing import trace
 
@@ -20,6 +22,7 @@ __all__ = [
     "MASO",
     "AffineMap",
     "Bends",
+    "BetaVQ",
     "Estimate",
     "Factor",
     "Graph",
@@ -29,6 +32,8 @@ __all__ = [
     "Partition",
     "Plane",
     "PowerDiagram",
+    "Rugosity",
+    "Softened",
     "affine_map",
     "bends",
     "boundary_distance",
@@ -42,7 +47,15 @@ __all__ = [
     "memorization",
     "neighbours",
     "partition",
+    "penalties",
     "power_diagram",
+    "relative_rugosity_penalty",
+    "rugosity",
+    "rugosity_penalty",
+    "soft",
+    "soften",
+    "tangent_prop_penalty",
+    "tangents",
     "trace",
     "vq_distance",
 ]

@@ -31,6 +31,8 @@ from maso_book.training import OutOfTime
 
 FILES, FILE_BYTES = 8, 15 * 2**20
 """How many files are brought back at most, and how large one of them is."""
+BROKEN = 3
+"""Exit code of a worker whose device answers no more: a new process takes its place."""
 PACKING = 20.0
 """Seconds between two packings, and kept for the last one: of a short slot a sixth."""
 
@@ -59,7 +61,7 @@ def work(profile: str, device: str, deadline: float, number: int) -> None:
     while True:
         done_one = False
         for cell in queue(profile):
-            if cell.name in tried or _failure(cell).is_file():
+            if cell.name in tried or _given_up(cell):
                 continue
             if time.monotonic() > deadline:
                 return
@@ -91,16 +93,25 @@ def _settle(cell: Queued, device: str, deadline: float, log: Path, *, wait: bool
             ended, problem = "out of time", ""
         except Exception:  # the other cells go on
             ended, problem = "failed", traceback.format_exc()
-            _failure(cell).touch()
+            with _failure(cell).open("a") as file:
+                file.write("x")
         _note(log, cell.name, ended, time.monotonic() - started, problem)
+        if "CUDA error" in problem:
+            sys.exit(BROKEN)
         if device == "cuda":
             torch.cuda.empty_cache()
         return ended
 
 
 def _failure(cell: Queued) -> Path:
-    """The file that says that the cell failed here, so that no other worker tries it."""
+    """The file that says how often the cell failed here, a letter each time."""
     return home() / f"{cell.name.replace('/', '-')}.failed"
+
+
+def _given_up(cell: Queued) -> bool:
+    """Whether the cell failed twice here: once may be the fault of a neighbour on the same device."""
+    file = _failure(cell)
+    return file.is_file() and file.stat().st_size > 1
 
 
 def _free(cell: Queued, device: str) -> bool:
@@ -139,13 +150,17 @@ def run(out: Path, *, minutes: float, workers: int = 1, device: str = "cuda", pr
     before = {path: path.stat().st_mtime_ns for path in _records()}
     command = [sys.executable, "-m", "maso_book", "lease", "work", "--profile", profile, "--device", device]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    processes = [
-        subprocess.Popen([*command, "--deadline", str(deadline), "--number", str(number)], env=environment)
-        for number in range(workers)
-    ]
+
+    def begin(number: int) -> subprocess.Popen[bytes]:
+        return subprocess.Popen([*command, "--deadline", str(deadline), "--number", str(number)], env=environment)
+
+    processes = [begin(number) for number in range(workers)]
     packed = time.monotonic()
-    while any(process.poll() is None for process in processes) and time.monotonic() < deadline:
+    while any(process.poll() in (None, BROKEN) for process in processes) and time.monotonic() < deadline:
         time.sleep(0.2)
+        for number, process in enumerate(processes):
+            if process.poll() == BROKEN:
+                processes[number] = begin(number)
         if time.monotonic() - packed > pause:
             pack_back(out, before)
             packed = time.monotonic()

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from maso.errors import MasoError
+from maso.soft import BetaVQ
 
 
 def small_cnn(
@@ -176,8 +177,13 @@ def mlp(
     return body.append(nn.Linear(width, classes, bias))
 
 
-UNITS: dict[str, Callable[[], nn.Module]] = {"relu": nn.ReLU, "silu": nn.SiLU, "gelu": nn.GELU}
-"""What can stand for a ReLU, by name."""
+UNITS: dict[str, Callable[..., nn.Module]] = {
+    "relu": lambda channels=1: nn.ReLU(),
+    "silu": lambda channels=1: nn.SiLU(),
+    "gelu": lambda channels=1: nn.GELU(),
+    "beta": lambda channels=1: BetaVQ(0.5, channels=channels, learnable=True),
+}
+"""What can stand for a ReLU of so many channels, by name; "beta" learns a β for each channel, SiLU to begin with."""
 
 
 def with_unit(model: nn.Module, unit: str) -> nn.Module:
@@ -189,9 +195,12 @@ def with_unit(model: nn.Module, unit: str) -> nn.Module:
     if unit not in UNITS:
         raise MasoError(f"There is no unit {unit!r}. Units: {', '.join(UNITS)}.")
     if unit != "relu":
+        channels = 0  # of the layer before, in the order of definition
         for name, module in list(model.named_modules()):
             if isinstance(module, nn.ReLU):
-                model.set_submodule(name, UNITS[unit]())
+                model.set_submodule(name, UNITS[unit](channels))
+            elif isinstance(module, nn.Conv2d | nn.Linear):
+                channels = len(module.weight)
     return model
 
 

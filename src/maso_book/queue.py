@@ -19,9 +19,9 @@ from maso_book import registry, results
 from maso_book.experiment import Experiment
 from maso_book.trained import Recipe, data, network
 
-RATE = 150e12
+RATE = 140e12
 """Operations a second in bfloat16 that a training reaches where arithmetic limits it."""
-LAUNCH = 6e-6
+LAUNCH = 7e-6
 """Seconds between two kernels of a CUDA graph; a layer has about eight of them in a training step."""
 PENALTY = 4.0
 """Steps that a step with a penalty costs, which differentiates twice."""

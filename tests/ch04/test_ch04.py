@@ -131,36 +131,41 @@ def record(experiment: str, config: Any, rows: dict[str, list[dict[str, Any]]]) 
     return Record(experiment, dataclasses.asdict(config), tidy(rows), {}, made, f"{experiment}{config}")
 
 
-def templates(agree: float = 0.97, others: float = -0.2, p: float = 0.0, *, seeds: int = 5) -> list[Record]:
+def templates(
+    black: float = 0.7, true: float = 0.3, others: float = -0.2, p: float = 0.0, *, seeds: int = 5, images: int = 1000
+) -> list[Record]:
     """Networks before training and after it; what is not given decides for the claims."""
     made = []
     for seed in range(seeds):
         noise = seed * 1e-3
         similarities = {
-            ("true class", "image", "own"): 0.3 + noise,
-            ("true class", "image", "another class"): 0.1,
+            ("true class", "image", "own"): true + noise,
+            ("true class", "image", "another class"): true - 0.2,
             ("other classes", "image", "own"): others + noise,
             ("true class", "class mean", "own"): 0.2 + noise,
             ("true class", "class mean", "another class"): 0.1,
         }
         rows: dict[str, list[dict[str, Any]]] = {"evaluation": [], "deciding": [], "likeness": []}
-        for epoch, split in itertools.product((0, 4), ("test", "train")):
-            when = {"epoch": epoch, "split": split}
-            area = 0.9 + noise if epoch else 0.5
+        rows["margin"] = [
+            {"origin": origin, "margin": 1.0, "match": share, "share": share + noise, "favours": share}
+            for origin, share in (("black", black), ("mean image", 0.9), ("grey", 0.8))
+        ]
+        for (state, epoch), split in itertools.product(
+            (("calibrated", 0), ("untrained", 0), ("trained", 4)), ("test", "train")
+        ):
+            when = {"epoch": epoch, "state": state}
+            area = {"trained": 0.9 + noise, "calibrated": 0.5, "untrained": 0.99}[state]
             rows["evaluation"].append(
-                when | {"accuracy": 0.9, "largest_bias": 1.0, "auc": area, "dip": 0.1, "dip_p": p}
+                when | {"split": split, "accuracy": 0.9, "largest_bias": 1.0, "auc": area, "dip": 0.1, "dip_p": p}
             )
-            rows["deciding"] += [
-                when | {"scores": scores, "accuracy": 0.9, "agreement": agreement}
-                for scores, agreement in (("inner", agree + noise), ("bias", 0.2))
-            ]
             rows["likeness"] += [
                 when | dict(zip(("templates", "target", "source"), kind, strict=True))
                 | {"measure": "correlation", "similarity": value if epoch else 0.0}
                 for kind, value in similarities.items()
+                if split == "test"
             ]  # fmt: skip
         errors = dict.fromkeys(("sum_error", "inner_error", "bias_error"), 1e-14)
-        rows["networks"] = [{"diverged": False, "validation_accuracy": 0.9} | errors]
+        rows["networks"] = [{"diverged": False, "validation_accuracy": 0.9, "exact_images": images} | errors]
         made.append(record("04-templates", ch04_templates.Templates(seed, "mnist", 20_000, 4), rows))
     return made
 
@@ -176,25 +181,36 @@ def outcomes(**results: list[Record]) -> dict[str, str]:
 def test_verdicts_follow_their_criteria() -> None:
     assert set(outcomes().values()) == {"not tested"}
     found = outcomes(templates=templates())
-    assert [found[f"04.{i}"] for i in range(1, 7)] == ["holds"] * 4 + ["not tested"] * 2
+    assert [found[f"04.{i}"] for i in range(1, 8)] == ["holds"] * 4 + ["not tested"] * 3
     assert set(outcomes(templates=templates(seeds=4)).values()) == {"not tested"}
-    found = outcomes(templates=templates(agree=0.6, others=0.1, p=0.5))
-    assert found["04.2"] == found["04.3"] == "holds with conditions"
+    found = outcomes(templates=templates(black=0.3, others=0.1, p=0.5, images=900))
+    assert found["04.1"] == "not tested"
+    assert found["04.2"] == found["04.3"] == "holds in part"
     assert found["04.4"] == "does not hold"
-    assert outcomes(templates=templates(agree=0.1))["04.2"] == "does not hold"
+    assert outcomes(templates=templates(true=0.04))["04.3"] == "holds in part"  # its negative is left
+    assert outcomes(templates=templates(true=0.04, others=0.1))["04.3"] == "does not hold"
 
 
 def test_the_effect_of_a_verdict_is_its_number() -> None:
-    found = judged(templates=templates(agree=0.6))["04.2"]  # 0.6 … 0.604, for the bias 0.2
-    assert found.effect == "agreement 60% to 60%, +40% to +40% over the bias"
-    assert found.part == "above 90 % in 0 of 1 groups, above the bias in 1"
+    found = judged(templates=templates(black=0.3))["04.2"]  # 0.3 … 0.304
+    assert found.effect == "match carries 30% to 90% of the margin"
+    assert found.part == "black 0 of 1, mean image 1 of 1, grey 1 of 1 groups"
     assert judged(templates=templates())["04.2"].part == ""
     assert all(len(v.effect) <= 60 and len(v.part) <= 60 for v in judged(templates=templates()).values())
 
 
+def test_a_margin_near_one_half_decides_nothing() -> None:
+    records = templates(black=0.52)
+    assert outcomes(templates=records)["04.2"] == "holds in part"
+    for record in records:
+        for row in record.tables["margin"]:
+            row["share"] = 0.5 + (record.config["seed"] - 2) * 0.1
+    assert outcomes(templates=records)["04.2"] == "not decided"
+
+
 def test_a_network_that_diverged_is_left_out() -> None:
-    lost = dict.fromkeys(("validation_accuracy", "sum_error", "inner_error", "bias_error"))
-    empty: dict[str, list[dict[str, Any]]] = {"evaluation": [], "deciding": [], "likeness": []}
+    lost = dict.fromkeys(("validation_accuracy", "exact_images", "sum_error", "inner_error", "bias_error"))
+    empty: dict[str, list[dict[str, Any]]] = {"evaluation": [], "deciding": [], "margin": [], "likeness": []}
     diverged = record(
         "04-templates",
         ch04_templates.Templates(5, "mnist", 20_000, 4),
@@ -205,11 +221,12 @@ def test_a_network_that_diverged_is_left_out() -> None:
 
 
 def test_the_sanity_check_can_fail() -> None:
-    def made(signed: float, magnitude: float) -> list[Record]:
+    def made(signed: float, magnitude: float, calibrated: float = 0.0) -> list[Record]:
         def rows(seed: int) -> dict[str, list[dict[str, Any]]]:
             values = {
                 ("randomised", 1): (0.1, 0.6),
                 ("randomised", 2): (signed + seed * 1e-3, magnitude),
+                ("calibrated", None): (calibrated, magnitude),
                 ("another seed", None): (0.3, 0.5),
             }
             cascade = [
@@ -218,24 +235,30 @@ def test_the_sanity_check_can_fail() -> None:
                 for (changed, stage), pair in values.items()
                 for entries, value in zip(("signed", "magnitude"), pair, strict=True)
             ]  # fmt: skip
-            return {"cascade": cascade, "identity": [{"gradient_error": 1e-15}]}
+            cause = [{"changed": "randomised", "condition": "ties broken", "rank_correlation": 0.25}]
+            return {"cascade": cascade, "cause": cause, "identity": [{"gradient_error": 1e-15}]}
 
         return [record("04-sanity", ch04.Sanity(s, "cifar10", 20_000, 8), rows(s)) for s in range(5)]
 
-    assert outcomes(sanity=made(0.0, 0.4))["04.5"] == "holds"
-    assert outcomes(sanity=made(0.0, 0.6))["04.5"] == "holds with conditions"
+    assert outcomes(sanity=made(0.0, 0.05))["04.5"] == "holds"
+    assert outcomes(sanity=made(0.0, 0.4))["04.5"] == "holds in part"  # magnitudes remember
     assert outcomes(sanity=made(0.2, 0.4))["04.5"] == "does not hold"
+    assert outcomes(sanity=made(0.0, 0.4, calibrated=0.2))["04.5"] == "does not hold"
+    found = judged(sanity=made(0.0, 0.4))["04.5"]
+    assert "ties broken 0.25" in found.evidence
+    assert len(found.effect) <= 60
 
 
-def test_the_prior_is_judged_against_the_balanced_network() -> None:
-    def made(bias: float) -> list[Record]:
-        slopes = {"outputs": 0.8, "inner": 0.8 - bias, "bias": bias, "output bias": 0.1}
+def test_the_prior_is_judged_for_each_origin_against_the_balanced_network() -> None:
+    def made(black: float, seeds: int = 10) -> list[Record]:
+        slopes = {("outputs", "any"): 0.8, ("output bias", "any"): 0.1, ("bias", "black"): black}
+        slopes |= {("bias", "mean image"): 0.6, ("bias", "grey"): 0.7}
 
         def rows(seed: int) -> dict[str, list[dict[str, Any]]]:
             return {
                 "slopes": [
-                    {"prior": prior, "place": place, "slope": 0.2 + more, "correlation": 0.0}
-                    for place, slope in slopes.items()
+                    {"prior": prior, "place": place, "origin": origin, "slope": 0.2 + more, "correlation": 0.0}
+                    for (place, origin), slope in slopes.items()
                     for prior, more in (("skewed", slope + seed * 1e-3), ("balanced", 0.0))
                 ]
             }
@@ -243,18 +266,63 @@ def test_the_prior_is_judged_against_the_balanced_network() -> None:
         return [
             record("04-prior", ch04.Prior(s, d, 10_000, 4), rows(s))
             for d in ("fashion_mnist", "cifar10")
-            for s in range(5)
+            for s in range(seeds)
         ]
 
     assert outcomes(prior=made(0.6))["04.6"] == "holds"
-    assert judged(prior=made(0.6))["04.6"].effect == "slope of the bias +0.60 to +0.60"
-    assert outcomes(prior=made(0.2))["04.6"] == "holds with conditions"
-    assert outcomes(prior=made(-0.1))["04.6"] == "does not hold"
+    assert outcomes(prior=made(0.6, seeds=9))["04.6"] == "not tested"
+    found = judged(prior=made(0.2))["04.6"]  # less than half of the slope of the outputs
+    assert found.outcome == "holds in part"
+    assert found.part == "most of the slope for 4 of 6 origins and data sets"
+    assert judged(prior=made(0.6))["04.6"].effect == "slope of the bias +0.60 to +0.70"
 
 
-@pytest.mark.parametrize("profile", ["paper", "full"])
-def test_grids_have_five_seeds_and_share_their_networks(profile: str) -> None:
-    made = {e.name: cells(e, profile) for e in ch04.EXPERIMENTS}
+def airplanes(noise: float = 0.06, adversarial: float = 0.09, others: float = -0.01) -> dict[str, list[Record]]:
+    """Records of 04-airplane; plain networks have a correlation of 0.02."""
+    how = {"plain": {}, "noise": {"noise": 0.1}, "adversarial": {"attack": 0.5}}
+    means = {"plain": 0.02, "noise": noise, "adversarial": adversarial}
+    made: dict[str, list[Record]] = {}
+    for name, network in (("airplane", "small_cnn"), ("airplane-large", "large_cnn")):
+        for seed, kind in itertools.product(range(100, 105), how):
+            value = means[kind] + (seed - 102) * 1e-3 * (kind != "plain")
+            rows = [
+                {"state": "trained", "averaged": False, "templates": templates, "target": "image", "source": source,
+                 "measure": "correlation", "similarity": similarity}
+                for templates, source, similarity in (
+                    ("true class", "own", value), ("true class", "another class", 0.0), ("other classes", "own", others)
+                )
+            ]  # fmt: skip
+            config = ch04.Airplane(seed, "cifar10", None, 30, network=network, **how[kind])
+            images = np.random.default_rng(seed).normal(0, 0.1, 200) + value
+            row = {"diverged": False}
+            one = record(f"04-{name}", config, {"networks": [row], "likeness": rows})
+            made.setdefault(name, []).append(dataclasses.replace(one, arrays={"own": images.astype(np.float16)}))
+    return made
+
+
+def test_the_airplane_is_judged_against_plain_training() -> None:
+    found = judged(**airplanes())["04.7"]
+    assert found.outcome == "holds"
+    assert found.effect == "+0.040 to +0.070 over plain, 4 of 4"
+    assert "reproduced by: smallCNN noise, smallCNN adversarial, largeCNN noise" in found.evidence
+    assert "reproduced by: no arm" in judged(**airplanes(others=0.01))["04.7"].evidence
+    found = judged(**airplanes(noise=0.03))["04.7"]
+    assert (found.outcome, found.part) == ("holds in part", "smallCNN adversarial, largeCNN adversarial")
+    assert outcomes(**airplanes(noise=0.02, adversarial=0.02))["04.7"] == "does not hold"
+    assert outcomes(airplane=airplanes()["airplane"])["04.7"] == "not tested"
+
+
+def test_smallest_effects_are_those_of_the_claims() -> None:
+    from maso_book.claims import claims
+    from maso_book.tree import root
+
+    stated = {claim.id: claim.least for claim in claims(root()) if claim.chapter == "04" and claim.least}
+    assert stated.keys() == verdicts.LEAST.keys()
+    assert all(f"{least:g}" in stated[claim] for claim, least in verdicts.LEAST.items())
+
+
+def test_the_first_edition_had_five_seeds_and_shared_its_networks() -> None:
+    made = {e.name: cells(e, "paper") for e in ch04.EXPERIMENTS if "airplane" not in e.name}
     recipes = {config.recipe for config in made["04-templates"]}
     for name, configs in made.items():
         if name != "04-pictures":
@@ -277,31 +345,34 @@ def test_quick_cells_are_exact_and_too_small_for_a_verdict(made: dict[str, list[
     assert errors.to_numpy().max() < verdicts.EXACT
     assert as_table(made["04-sanity"], "identity").gradient_error.max() < verdicts.EXACT
 
-    slopes = as_table(made["04-prior"], "slopes").pivot(index="prior", columns="place", values="slope")
-    assert slopes.outputs.to_numpy() == pytest.approx((slopes.inner + slopes.bias).to_numpy(), abs=1e-5)
+    slopes = as_table(made["04-prior"], "slopes").pivot(index="prior", columns=["place", "origin"], values="slope")
+    for origin in ("black", "mean image", "grey"):
+        parts = slopes["inner", origin] + slopes["bias", origin]
+        assert slopes["outputs", "any"].to_numpy() == pytest.approx(parts.to_numpy(), abs=1e-5)
     assert {v.outcome for v in verdicts.verdicts(made)} == {"not tested"}
 
 
 def test_the_bars_of_the_bank_are_the_inner_products_and_biases(made: dict[str, list[Record]]) -> None:
     arrays = made["04-pictures"][0].arrays
-    bars = figures.bank(made["04-pictures"][0], 3).axes[-1]
+    bars = figures.bank(made["04-pictures"][0], 7).axes[-1]
     heights = {round(bar.get_x() + bar.get_width() / 2, 1): bar.get_height() for bar in bars.patches}
-    assert [heights[round(c - 0.2, 1)] for c in range(10)] == pytest.approx(arrays["inner"][3])
-    assert [heights[round(c + 0.2, 1)] for c in range(10)] == pytest.approx(arrays["bias"][3])
+    assert [heights[round(c - 0.2, 1)] for c in range(10)] == pytest.approx(arrays["inner"][1])
+    assert [heights[round(c + 0.2, 1)] for c in range(10)] == pytest.approx(arrays["bias"][1])
     outputs = next(line for line in bars.lines if line.get_label() == "output: their sum")
-    assert outputs.get_ydata() == pytest.approx(arrays["inner"][3] + arrays["bias"][3])
+    assert outputs.get_ydata() == pytest.approx(arrays["inner"][1] + arrays["bias"][1])
 
 
 def test_the_cascade_starts_at_the_trained_network(made: dict[str, list[Record]]) -> None:
     table = figures.cascade(made["04-sanity"])
     stages = [
-        "trained", "+ dense", "+ BN 3", "+ conv 3", "+ BN 2", "+ conv 2", "+ BN 1", "+ conv 1", "another seed"
+        "trained", "+ dense", "+ BN 3", "+ conv 3", "+ BN 2", "+ conv 2", "+ BN 1", "+ conv 1",
+        "BN calibrated", "another seed"
     ]  # fmt: skip
     assert table.stage_name.unique().tolist() == stages
     assert set(table[table.stage_name == "trained"].rank_correlation) == {1.0}
     axes = figures.strip(made["04-sanity"][0]).axes
-    assert [ax.get_title() for ax in axes[:10]] == ["picture", *stages]
-    assert len(axes) == 4 * 10
+    assert [ax.get_title() for ax in axes[:11]] == ["picture", *stages]
+    assert len(axes) == 4 * 11
 
 
 def test_the_likeness_figure_has_six_kinds_of_comparison(made: dict[str, list[Record]]) -> None:
@@ -316,7 +387,8 @@ def test_the_prior_figure_shows_the_mean_slope(made: dict[str, list[Record]]) ->
     slope = {
         name: np.diff(lines[name].get_ydata()) / np.diff(lines[name].get_xdata()) for name in ("mean slope", "slope 1")
     }
-    of_bias = as_table(made["04-prior"], "slopes").query("place == 'bias'").set_index("prior").slope
+    of_bias = as_table(made["04-prior"], "slopes").query("place == 'bias' and origin == 'black'")
+    of_bias = of_bias.set_index("prior").slope
     assert slope["mean slope"] == pytest.approx(of_bias.skewed - of_bias.balanced)
     assert slope["slope 1"] == pytest.approx(1.0)
 
@@ -328,7 +400,19 @@ def test_histograms_and_classical_filters_draw_every_group(made: dict[str, list[
 
 
 def test_tables_have_a_row_for_each_group_or_filter(made: dict[str, list[Record]]) -> None:
-    for table in (tables.deciding, tables.common_part):
+    for table in (tables.deciding, tables.common_part, tables.training):
         assert table(made["04-templates"]).count("\n") == 2
     assert tables.classical(made["04-pictures"], made["04-templates"]).count("\n") == 4
     assert tables.priors(made["04-prior"]).count("\n") == 2
+    assert tables.cause(made["04-sanity"]).count("\n") == 4  # randomised, calibrated, another seed
+    assert tables.airplane(made["04-airplane"]).count("\n") == 2
+
+
+def test_the_hero_shows_the_templates_that_are_stored(made: dict[str, list[Record]]) -> None:
+    (record,) = made["04-airplane"]  # trained plainly
+    axes = figures.hero([record], 1).axes
+    assert [ax.get_title() for ax in axes[:4]] == ["the picture: 8", "smallCNN: 0", "8", "5"]
+    assert len(axes) == 1 + 2 * 3  # as they are, and averaged
+    drawn = np.asarray(axes[6].images[0].get_array())
+    stored = record.arrays["averaged"][1, 2].astype(float) / 127
+    assert drawn == pytest.approx(stored.transpose(1, 2, 0) / 2 + 0.5)

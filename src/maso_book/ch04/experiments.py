@@ -32,7 +32,7 @@ NEW = range(100, 105)
 LOOKED: dict[str, Any] = {"samples": None, "images": 2000}
 MNIST_KIND: dict[str, Any] = LOOKED | {"epochs": 15}
 OBJECTS: dict[str, Any] = LOOKED | {"dataset": "cifar10", "epochs": 30}
-LARGE: dict[str, Any] = OBJECTS | {"network": "large_cnn", "lr": 1e-3, "epochs": 6, "images": 500}
+LARGE: dict[str, Any] = OBJECTS | {"network": "large_cnn", "lr": 1e-3, "epochs": 12, "images": 500}
 START: dict[str, Any] = {"keep": (0, 1, 5)}
 COURSE: dict[str, Any] = {"keep": (0, 1, 5, 15)}
 ARMS: dict[str, dict[str, Any]] = {
@@ -40,7 +40,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "noise": {"noise": 0.1},
     "adversarial": {"attack": 0.5, "epochs": 25},
 }
-LARGE_ARMS = ARMS | {"adversarial": {"attack": 0.5, "attack_steps": 2, "epochs": 4}}
+LARGE_ARMS = ARMS | {"adversarial": {"attack": 0.5, "epochs": 6}}
 
 
 def switched(dataset: str, seed: int, bn: bool, bias: bool, sizes: dict[str, Any]) -> Templates:

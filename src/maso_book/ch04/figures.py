@@ -12,7 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from maso_book.ch04.verdicts import data_name, named
+from maso_book.ch04.airplane import PICTURES
+from maso_book.ch04.verdicts import NETWORK_NAMES, data_name, named, way
 from maso_book.datasets import CLASSES
 from maso_book.records import Record
 from maso_book.style import PALETTE
@@ -29,6 +30,14 @@ PLACE_NAMES = {
     "bias": "bias $b[x]_c$",
     "output bias": "bias of the last layer",
 }
+CALIBRATED = "BN calibrated"
+ROWS = (
+    ("plain", "plain", "templates"),
+    ("noise", "noise", "templates"),
+    ("adversarial", "adversarial", "templates"),
+    ("plain,\nSmoothGrad", "plain", "averaged"),
+)
+"""The rows of `hero`: what they are called, how the network was trained, and which templates are shown."""
 KINDS = {"Linear": "dense", "BatchNorm2d": "BN", "Conv2d": "conv"}
 
 
@@ -53,6 +62,11 @@ def picture(ax: Axes, image: np.ndarray, title: str = "", colour: str = "black")
     ax.spines[:].set_visible(False)
 
 
+def place_of(record: Record, label: int) -> int:
+    """Where the arrays of a record of 04-pictures have the picture of this class."""
+    return record.arrays["labels"].tolist().index(label)
+
+
 def bank(record: Record, shown: int) -> Figure:
     """One picture, the templates of all classes for it, and its inner products and biases.
 
@@ -60,17 +74,17 @@ def bank(record: Record, shown: int) -> Figure:
         record: of 04-pictures.
         shown: the class whose first test image is shown.
     """
-    names = CLASSES[record.config["dataset"]]
-    inner, bias = record.arrays["inner"][shown], record.arrays["bias"][shown]
+    names, at = CLASSES[record.config["dataset"]], place_of(record, shown)
+    inner, bias = record.arrays["inner"][at], record.arrays["bias"][at]
     columns = (len(names) + 1) // 2
     fig = plt.figure(figsize=(9.6, 6.4), layout=ConstrainedLayoutEngine(w_pad=0.15))  # room for the minus signs
     grid = fig.add_gridspec(3, columns + 2, height_ratios=(1, 1, 1.25))
 
-    picture(fig.add_subplot(grid[:2, :2]), record.arrays["images"][shown], f"the picture: {names[shown]}")
+    picture(fig.add_subplot(grid[:2, :2]), record.arrays["images"][at], f"the picture: {names[shown]}")
     for c, name in enumerate(names):
         ax = fig.add_subplot(grid[c // columns, 2 + c % columns])
         colour = TRUE if c == shown else "black"
-        picture(ax, record.arrays["templates"][shown, c], f"{name}\n{inner[c]:+.1f}", colour)
+        picture(ax, record.arrays["templates"][at, c], f"{name}\n{inner[c]:+.1f}", colour)
 
     bars = parts(fig.add_subplot(grid[2, :]), inner, bias, names=names, true=shown)
     fig.legend(*bars.get_legend_handles_labels(), ncols=4, loc="outside lower center", fontsize="small")
@@ -106,11 +120,12 @@ def classical(records: Sequence[Record], classes: Sequence[int]) -> Figure:
     for record, row in zip(records, axes, strict=True):
         names, arrays = CLASSES[record.config["dataset"]], record.arrays
         for block, c in enumerate(classes):
-            outputs = arrays["inner"][c] + arrays["bias"][c]
+            at = place_of(record, c)
+            outputs = arrays["inner"][at] + arrays["bias"][at]
             rival = int(np.where(np.arange(len(names)) == c, -np.inf, outputs).argmax())
             shown = (
-                arrays["images"][c], arrays["mean"][c], arrays["lda"][c], arrays["templates"][c, c],
-                arrays["templates"][c, rival],
+                arrays["images"][at], arrays["mean"][c], arrays["lda"][c], arrays["templates"][at, c],
+                arrays["templates"][at, rival],
             )  # fmt: skip
             for i, (kind, image) in enumerate(zip(kinds, shown, strict=True)):
                 label = {0: names[c], 4: names[rival]}.get(i, "")
@@ -131,6 +146,34 @@ def strip(record: Record) -> Figure:
     return fig
 
 
+def hero(records: Sequence[Record], shown: int = 0) -> Figure:
+    """One picture and its templates of three classes, by how the network was trained; a block for each architecture.
+
+    Args:
+        records: of 04-airplane; those with pictures are shown.
+        shown: which of the three pictures, 0 the airplane, 1 the ship, 2 the dog.
+    """
+    with_pictures = [record for record in records if "templates" in record.arrays]
+    by_way: dict[str, dict[str, Record]] = {}
+    for record in with_pictures:
+        by_way.setdefault(NETWORK_NAMES[record.config["network"]], {}).setdefault(way(record.config), record)
+    names = [CLASSES[with_pictures[0].config["dataset"]][c] for c in PICTURES]
+    rows = [(label, kind, array) for label, kind, array in ROWS if any(kind in each for each in by_way.values())]
+    fig = plt.figure(figsize=(1.9 + 3.6 * len(by_way), 1.25 * len(rows) + 0.3), layout="constrained")
+    grid = fig.add_gridspec(len(rows), 2 + 4 * len(by_way), width_ratios=[1.4, 0.45] + [0.15, 1, 1, 1] * len(by_way))
+    image = with_pictures[0].arrays["images"][shown]
+    picture(fig.add_subplot(grid[: max(1, len(rows) // 2), 0]), image, f"the picture: {names[shown]}")
+    for block, (architecture, of) in enumerate(by_way.items()):
+        for i, (label, kind, array) in enumerate(rows):
+            for j, name in enumerate(names):
+                ax = fig.add_subplot(grid[i, 3 + 4 * block + j])
+                head = {0: f"{architecture}: {name}"}.get(j, name) if i == 0 else ""
+                picture(ax, of[kind].arrays[array][shown, j], head, TRUE if j == shown and i == 0 else "black")
+                if not block and not j:
+                    ax.set_ylabel(label, rotation=0, ha="right", va="center", fontsize="small")
+    return fig
+
+
 # Statistics -----------------------------------------------------------------------------------------------------------
 
 
@@ -147,23 +190,23 @@ def likeness(records: Sequence[Record]) -> pd.DataFrame:
     """The correlations of 04-templates on test images, networks with BatchNorm and bias, that claim 04.3 compares.
 
     Returns:
-        The rows of the table `likeness` after training, of the others and before training only those with the own
-        image or mean; a column `compared` has in words whose templates are compared with whose.
+        The rows of the table `likeness` after training, of the others and before training (BatchNorm calibrated) only
+        those with the own image or mean; a column `compared` has in words whose templates are compared with whose.
     """
-    table = named(as_table(records, "likeness")).query("bn and bias and split == 'test' and measure == 'correlation'")
-    table = table.query("source == 'own' or epoch == epochs and templates == 'true class'")
-    table = table[(table.epoch == table.epochs) | (table.epoch == 0)]
+    table = named(as_table(records, "likeness")).query("bn and bias and measure == 'correlation'")
+    of_trained = (table.epoch == table.epochs) & ((table.source == "own") | (table.templates == "true class"))
+    table = table[of_trained | (table.state == "calibrated") & (table.source == "own")]
     whose = {
         "own": "",
         "same class": ", another image of the class",
         "another class": ", image or mean of another class",
     }
-    when = np.where(table.epoch == table.epochs, "", ", untrained")
+    when = np.where(table.state == "trained", "", ", untrained")
     return table.assign(compared=table.templates + table.source.map(whose) + when)
 
 
 def cascade(records: Sequence[Record]) -> pd.DataFrame:
-    """The table `cascade` of 04-sanity with a column `stage_name`, "trained" to "another seed".
+    """The table `cascade` of 04-sanity with a column `stage_name`: "trained" to "another seed".
 
     The trained network is added as stage 0: its templates have a rank correlation of 1 with themselves.
     """
@@ -171,9 +214,10 @@ def cascade(records: Sequence[Record]) -> pd.DataFrame:
 
     table = named(as_table(records, "cascade"))
     start = table[table.stage == 1].assign(stage=0, rank_correlation=1.0)
-    names = {0: "trained"} | _stage_names(table)
     whole = pd.concat([start, table], ignore_index=True)
-    return whole.assign(stage_name=[names.get(stage, "another seed") for stage in whole.stage])
+    names = {0: "trained"} | _stage_names(table)
+    ends = {"calibrated": CALIBRATED, "another seed": "another seed"}
+    return whole.assign(stage_name=[ends.get(row.changed) or names[row.stage] for row in whole.itertuples()])
 
 
 def _stage_names(table: pd.DataFrame) -> dict[int, str]:
@@ -184,18 +228,22 @@ def _stage_names(table: pd.DataFrame) -> dict[int, str]:
 
 
 def histograms(records: Sequence[Record]) -> Figure:
-    """Inner products with the true and with false classes, test images, before training and after it, by group."""
+    """Inner products with the true and with false classes before training (calibrated) and after it, by group.
+
+    Those of the first test images; what stands above a panel is of all of them.
+    """
     table = named(as_table(records, "evaluation")).query("split == 'test'")
-    fig, axes = plt.subplots(2, table.networks.nunique(), squeeze=False)
+    at = {"before": table[table.state == "calibrated"], "after": table[table.epoch == table.epochs]}
+    groups = at["before"].networks.unique()
+    fig, axes = plt.subplots(2, len(groups), squeeze=False)
     fig.set_size_inches(2.2 + 2.4 * axes.shape[1], 4.8)
-    for column, (name, rows) in zip(axes.T, arms(table, "networks"), strict=True):
-        members = [record for record in records if record.hash in set(rows.record)]
-        ends = {"before": rows.epoch.min(), "after": rows.epoch.max()}
-        for ax, (when, epoch) in zip(column, ends.items(), strict=True):
+    for column, name in zip(axes.T, groups, strict=True):
+        for ax, (when, of) in zip(column, at.items(), strict=True):
+            rows = of[of.networks == name]
+            members = [record for record in records if record.hash in set(rows.record)]
             inner = {kind: np.concatenate([r.arrays[f"{kind}_{when}"] for r in members]) for kind in ("true", "false")}
             separation(ax, inner["true"], inner["false"])
-            at = rows[rows.epoch == epoch]
-            ax.set_title(f"{when}: area {at.auc.mean():.2f}, $p$ ≤ {at.dip_p.max():.2g}", fontsize="small")
+            ax.set_title(f"{when}: area {rows.auc.mean():.2f}, $p$ ≤ {rows.dip_p.max():.2g}", fontsize="small")
         column[1].set_xlabel("$\\langle A[x]_c, x\\rangle$")
         column[0].annotate(name, (0.5, 1.22), xycoords="axes fraction", ha="center", fontsize="small")
     fig.legend(*axes[0, 0].get_legend_handles_labels(), ncols=2, loc="outside lower center")
@@ -214,7 +262,7 @@ def separation(ax: Axes, true: np.ndarray, false: np.ndarray) -> Axes:
 
 def prior(axes: Sequence[Axes], records: Sequence[Record]) -> Sequence[Axes]:
     """Mean biases of skewed less balanced networks against the log prior, with the mean slope; a panel a group."""
-    table = named(as_table(records, "classes")).query("place == 'bias'")
+    table = named(as_table(records, "classes"))
     for ax, (name, rows) in zip(axes, arms(table, "networks"), strict=True):
         slopes = []
         for (_, of_seed), marker in zip(arms(rows, "seed"), itertools.cycle("osD^v"), strict=False):

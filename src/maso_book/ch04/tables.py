@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from maso_book.ch04.verdicts import data_name, named, trained_on_test
+from maso_book.ch04.verdicts import data_name, named, trained_on_test, way, with_way
 from maso_book.records import Record
 from maso_book.statistics import interval
-from maso_book.tidy import arms, as_table
+from maso_book.tidy import arms, as_table, paired
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,28 +27,91 @@ def _cell(values: pd.Series, mean: str, half: str) -> str:
 
 
 def deciding(records: Sequence[Record]) -> str:
-    """Accuracy of the output and of its parts, and agreement of each part with the whole, by group."""
-    alone = trained_on_test(named(as_table(records, "deciding")))
+    """Accuracy of the output and of its parts, agreement of each part with it, and the match's share of the margin."""
+    alone, margin = (named(as_table(records, of)) for of in ("deciding", "margin"))
     rows = []
     for name, whole in arms(trained_on_test(named(as_table(records, "evaluation"))), "networks"):
         scores = dict(arms(alone[alone.networks == name], "scores"))
-        without = not (whole.bn | whole.bias).any()  # b[x] = 0: rounding would decide
+        shares = dict(arms(margin[margin.networks == name], "origin"))
         columns = [whole.accuracy, *(scores[part].accuracy for part in ("inner", "bias"))]
-        columns += [of.agreement for of in scores.values()]
+        columns += [scores[part].agreement for part in ("inner", "bias")]
+        columns += [shares[origin].share for origin in ("black", "mean image", "grey")]
         cells = [_cell(values, ".1%", ".1%") for values in columns]
-        if without:
+        if not (whole.bn | whole.bias).any():  # b[x] = 0: rounding would decide
             cells[2] = cells[4] = "–"
         rows.append([name, *cells])
     head = (
         "networks | accuracy | inner product alone | bias alone | agrees: inner product | agrees: bias "
-        "| agrees: inner product, centred | agrees: bias, centred"
+        "| share of the margin from black | from the mean image | from grey"
     )
-    return _markdown(head, "lrrrrrrr", rows)
+    return _markdown(head, "lrrrrrrrr", rows)
+
+
+def airplane(records: Sequence[Record]) -> str:
+    """Accuracy, accuracy under attack and likeness, by architecture and way of training."""
+    networks, robustness, likeness = (
+        with_way(named(as_table(records, of))) for of in ("networks", "robustness", "likeness")
+    )
+    likeness = likeness[likeness.measure == "correlation"]
+    wanted = {
+        "true class": ("trained", False, "true class", "image", "own"),
+        "others": ("trained", False, "other classes", "image", "own"),
+        "another class's image": ("trained", False, "true class", "image", "another class"),
+        "class mean": ("trained", False, "true class", "class mean", "own"),
+        "SmoothGrad": ("trained", True, "true class", "image", "own"),
+        "untrained": ("calibrated", False, "true class", "image", "own"),
+    }
+    rows = []
+    for (architecture, kind), of in arms(networks, "architecture", "way"):
+        alike = likeness[(likeness.architecture == architecture) & (likeness.way == kind)]
+        values = dict(arms(alike, "state", "averaged", "templates", "target", "source"))
+        attacked = robustness[(robustness.architecture == architecture) & (robustness.way == kind)]
+        cells = [_cell(of.test_accuracy, ".1%", ".1%")]
+        cells.append(_cell(attacked[attacked.radius == 0.5].robust_accuracy, ".1%", ".1%"))
+        cells += [_cell(values[key].similarity, "+.3f", ".3f") for key in wanted.values()]
+        rows.append([architecture, kind, str(int(of.epochs.iloc[0])), *cells])
+    head = " | ".join(["network", "trained", "epochs", "accuracy", "attacked, radius ½", *wanted])
+    return _markdown(head, "llrrrrrrrrr", rows)
+
+
+def cause(records: Sequence[Record]) -> str:
+    """Rank correlation of magnitudes with those of changed networks under each condition, and shares of zeros."""
+    table, zeros = (named(as_table(records, of)) for of in ("cause", "zeros"))
+    rows, conditions = [], list(table.condition.unique())
+    for (name, changed), of in arms(table, "networks", "changed"):
+        by_condition = dict(arms(of, "condition"))
+        share = zeros[(zeros.networks == name) & (zeros.changed == changed)].zero_share
+        cells = [_cell(by_condition[c].rank_correlation, ".2f", ".2f") for c in conditions]
+        rows.append([name, changed, *cells, f"{share.mean():.0%}"])
+    head = " | ".join(["networks", "compared with", *conditions, "zeros in its templates"])
+    return _markdown(head, "ll" + "r" * (len(conditions) + 1), rows)
+
+
+def training(records: Sequence[Record]) -> str:
+    """How the networks of these records were trained, and what came of it: a row for each group."""
+    import pandas as pd
+
+    table = named(as_table(records, "networks"))
+    seconds = {record.hash: record.provenance.get("training_seconds", float("nan")) for record in records}
+    table = table.assign(
+        seconds=table.record.map(seconds),
+        way=[way(row) if "attack" in row else "plain" for row in table.to_dict("records")],
+    )
+    rows = []
+    for (name, kind), of in arms(table, "networks", "way"):
+        first = of.iloc[0]
+        moved = bool(first.get("augment", False)) if not pd.isna(first.get("augment", False)) else False
+        rows.append([
+            name, kind, f"{first.lr:g}", "flips and shifts" if moved else "none", str(of.seed.nunique()),
+            _cell(of.validation_accuracy, ".1%", ".1%"), f"{of.seconds.mean():.1f}",
+        ])  # fmt: skip
+    head = "networks | trained | highest rate | augmentation | seeds | validation accuracy | seconds of training"
+    return _markdown(head, "lllllrr", rows)
 
 
 def common_part(records: Sequence[Record]) -> str:
     """Correlations with the picture of the templates as they are and less their mean over the classes; cosines."""
-    table = trained_on_test(named(as_table(records, "likeness")))
+    table = named(as_table(records, "likeness")).query("epoch == epochs")
     measures = [(m, t) for m in ("correlation", "relative correlation", "cosine") for t in table.templates.unique()]
     rows = []
     for name, of_networks in arms(table.query("bn and bias and target == 'image' and source == 'own'"), "networks"):
@@ -68,7 +131,7 @@ def classical(pictures: Sequence[Record], templates: Sequence[Record]) -> str:
             rows.append(_filter(name, label, of.accuracy, of.true_correlation, of.other_correlation, of.auc))
             name = ""
         recipe = {key: value for key, value in record.config.items() if key != "images"}
-        for same in (r for r in templates if {key: r.config[key] for key in recipe} == recipe):
+        for same in (r for r in templates if {key: r.config.get(key) for key in recipe} == recipe):
             network = trained_on_test(as_table([same], "evaluation")).iloc[0]
             true, others = as_table([same], "likeness").query("measure == 'relative correlation'").similarity
             rows.append(_filter("", "network", network.accuracy, true, others, network.auc))
@@ -80,14 +143,19 @@ def _filter(name: str, label: str, accuracy: float, true: float, others: float, 
 
 
 def priors(records: Sequence[Record]) -> str:
-    """Correlation with the log prior of biases, skewed and balanced networks, and the accuracies on balanced tests."""
+    """Slope of each part against the log prior less that of the balanced network, by origin; and the accuracies."""
     slopes = named(as_table(records, "slopes"))
     rows = []
     for name, networks in arms(named(as_table(records, "networks")), "networks"):
-        of_place = dict(arms(slopes[slopes.networks == name], "place", "prior"))
-        columns = [of_place[p, kind].correlation for p in ("bias", "output bias") for kind in ("skewed", "balanced")]
-        accuracies = [of.accuracy for _, of in arms(networks, "prior")]
-        cells = [_cell(values, "+.2f", ".2f") for values in columns]
-        rows.append([name, *cells, *(_cell(values, ".1%", ".1%") for values in accuracies)])
-    head = "networks | $b[x]_c$, skewed | balanced | last bias, skewed | balanced | accuracy, skewed | balanced"
-    return _markdown(head, "lrrrrrr", rows)
+        values = {
+            key: paired(of, "slope", by="prior", first="skewed", second="balanced")
+            for key, of in arms(slopes[slopes.networks == name], "place", "origin")
+        }
+        parts = [("outputs", "any"), *(("bias", o) for o in ("black", "mean image", "grey")), ("output bias", "any")]
+        accuracies = [_cell(of.accuracy, ".1%", ".1%") for _, of in arms(networks, "prior")]
+        rows.append([name, *(_cell(values[part], "+.2f", ".2f") for part in parts), *accuracies])
+    head = (
+        "networks | outputs | $b[x]_c$ from black | from the mean image | from grey | last layer's bias "
+        "| accuracy, skewed | balanced"
+    )
+    return _markdown(head, "lrrrrrrr", rows)

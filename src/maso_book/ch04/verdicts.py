@@ -220,7 +220,8 @@ def _judge_likeness(claim: str, records: list[Record]) -> Verdict:
         claim,
         table,
         _outcome(all(both), any(both)),
-        f"Correlation of template and image, at least {least} for an object; untrained means calibrated. {'. '.join(parts)}.",
+        f"Correlation of template and image, for an object at least {least}; untrained means calibrated. "
+        f"{'. '.join(parts)}.",
         effect=f"true class {_range(true, '+.3f')}, others {_range(others, '+.3f')}",
         part=f"object in {_share(objects)} groups, negative in {sum(negatives)}",
     )

@@ -1,0 +1,1 @@
+"""Chapter 06, Orthogonal templates: what `maso new-chapter` copies."""

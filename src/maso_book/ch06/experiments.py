@@ -1,0 +1,119 @@
+"""Chapter 06, orthogonal templates: does the penalty help, and is it the orthogonality?
+
+The shift that softmax ignores, on frames and random weights (06-frames, on the CPU); the tuning of the baseline
+(06-tuning); every arm on CIFAR-10 (06-penalties); squared loss, augmentation and Fashion-MNIST (06-cases); what a
+step costs (06-cost).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from maso_book.ch06.cost import Cost, run_cost
+from maso_book.ch06.frames import Frames, run_frames
+from maso_book.ch06.penalised import NONE, Penalised, Tuning, run_penalised, run_tuning
+from maso_book.experiment import Experiment, on_cpu, same_grid
+from maso_book.trained import Recipe
+
+SEEDS = tuple(range(10))
+FIRST = SEEDS[:5]
+"""The seeds that have every λ; λ is chosen by their validation accuracy."""
+STRENGTHS = (0.003, 0.03, 0.1, 0.5, 2.0)
+DECIDING = ("orthogonality", "quartic norm")
+OTHER_STRENGTHS = {"published": (1.0,), "templates": (0.03, 1.0)}
+"""The authors' form at the λ of their curves; it and the template penalty are means over C² pairs, not sums."""
+TUNING_SEEDS = (100, 101, 102)
+CASE_STRENGTHS = (0.03, 0.5)
+
+_QUICK: dict[str, Any] = {"dataset": "digits", "samples": 250, "rates": (5e-3, 1e-2), "decays": (0.0,)}
+_QUICK_CELL: dict[str, Any] = {**_QUICK, "epochs": 4, "tuning_epochs": 4, "tuning_seeds": (100,), "points": 50}
+
+
+def _penalties(strengths: tuple[float, ...], first: tuple[int, ...], later: tuple[int, ...], **how: Any) -> list[Any]:
+    """Every arm with every λ on the first seeds, then the chosen λ on the later ones; any prefix is of use."""
+    base = Penalised(0, beside=(*first, *later), **how)
+    cells = [replace(base, seed=seed, pictured=seed == 0) for seed in (*first, *later)]
+    for seed in first:
+        cells += _arms(base, seed, dict.fromkeys(DECIDING, strengths))
+    chosen = replace(base, strength=None, strengths=strengths, strength_seeds=first)
+    cells += [replace(chosen, seed=seed, penalty=penalty) for seed in later for penalty in DECIDING]
+    for penalty, values in OTHER_STRENGTHS.items():
+        cells += [cell for seed in first for cell in _arms(base, seed, {penalty: values})]
+        chosen = replace(base, penalty=penalty, strength=values[0])
+        if len(values) > 1:
+            chosen = replace(chosen, strength=None, strengths=values, strength_seeds=first)
+        cells += [replace(chosen, seed=seed) for seed in later]
+    return cells + [replace(base, seed=seed, epochs=2 * base.epochs, beside=first) for seed in first]
+
+
+def _arms(base: Penalised, seed: int, strengths: dict[str, tuple[float, ...]]) -> list[Any]:
+    return [
+        replace(base, seed=seed, penalty=penalty, strength=strength, pictured=seed == 0)
+        for penalty, values in strengths.items()
+        for strength in values
+    ]
+
+
+def _cases() -> list[Any]:
+    """Case after case, in each seed after seed: what is cut off is a whole case, or whole seeds of one."""
+    cases: list[dict[str, Any]] = [
+        {"dataset": "fashion_mnist", "epochs": 10, "tuning_epochs": 10},
+        {"loss": "squared"},
+        {"augment": True},
+    ]
+    cells = []
+    for how in cases:
+        base = Penalised(0, beside=FIRST, **how)
+        for seed in FIRST:
+            cells += [replace(base, seed=seed), *_arms(base, seed, dict.fromkeys(DECIDING, CASE_STRENGTHS))]
+    return [replace(cell, pictured=False) for cell in cells]
+
+
+def _tuning_recipes(config: Tuning) -> list[Recipe]:
+    return list(config.grid().values())
+
+
+EXPERIMENTS = [
+    Experiment(
+        "06-frames",
+        run=on_cpu(run_frames),
+        grid=same_grid(quick=[Frames(0, (3, 10), problems=10, starts=3)], paper=[Frames(0)]),
+    ),
+    Experiment(
+        "06-tuning",
+        run=run_tuning,
+        grid=same_grid(
+            quick=[Tuning(100, epochs=4, **_QUICK)],
+            paper=[
+                *(Tuning(seed) for seed in TUNING_SEEDS),
+                *(Tuning(seed, "fashion_mnist", epochs=10) for seed in TUNING_SEEDS),
+            ],
+        ),
+        recipes=_tuning_recipes,
+        worth=11,
+    ),
+    Experiment(
+        "06-penalties",
+        run=run_penalised,
+        grid=same_grid(
+            quick=_penalties((0.03, 0.5), (0, 1), (2,), **_QUICK_CELL),
+            paper=_penalties(STRENGTHS, FIRST, SEEDS[len(FIRST) :]),
+        ),
+        worth=8.9,
+    ),
+    Experiment(
+        "06-cases",
+        run=run_penalised,
+        grid=same_grid(
+            quick=[
+                Penalised(seed, penalty, 0.5 if penalty else 0.0, "squared", **_QUICK_CELL)
+                for seed in (0, 1)
+                for penalty in (NONE, *DECIDING)
+            ],
+            paper=_cases(),
+        ),
+        worth=7.8,
+    ),
+    Experiment("06-cost", run=run_cost, grid=same_grid(quick=[Cost(0, batch=32, rounds=3)], paper=[Cost(0)])),
+]

@@ -1,0 +1,1 @@
+"""Chapter 08, Augmentation as a Hessian penalty: what `maso new-chapter` copies."""

@@ -1,0 +1,99 @@
+"""Chapter 08, augmentation as a Hessian penalty: which runs there are.
+
+Networks trained one way or another (`maso_book.ch08.arms`): on CIFAR-10, on CIFAR-100, and with explicit penalties;
+the size of the input alone (`crops`); the identity of the Taylor terms (`taylor`); what a step costs (`cost`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import product
+from typing import Any
+
+from maso_book.ch08.arms import Arm, run_arm
+from maso_book.ch08.cost import Cost, run_cost
+from maso_book.ch08.crops import Crop, run_crop
+from maso_book.ch08.taylor import Identity, run_identity
+from maso_book.experiment import Experiment, on_cpu, same_grid
+from maso_book.trained import Recipe
+
+SEEDS = range(5)
+QUICK_SEEDS = range(2)
+
+PIXEL_NOISE, AUGMENTATION_NOISE = 0.087, 0.28
+"""Noise that moves an image as far in the mean as a shift by one pixel (4.8), and as far as the augmentation (15.6)."""
+
+WAYS: dict[str, dict[str, Any]] = {
+    "none": {},
+    "augmented": {"augment": True},
+    "noise, a pixel": {"noise": PIXEL_NOISE},
+    "noise, augmentation": {"noise": AUGMENTATION_NOISE},
+    "none, squared": {"loss": "squared"},
+    "augmented, squared": {"loss": "squared", "augment": True},
+}
+PENALISED: dict[str, dict[str, Any]] = {
+    "rugosity, weak": {"penalty": "rugosity", "strength": 0.003},
+    "rugosity, strong": {"penalty": "rugosity", "strength": 0.03},
+    "relative, weak": {"penalty": "relative_rugosity", "strength": 0.1},
+    "relative, strong": {"penalty": "relative_rugosity", "strength": 1.0},
+    "TangentProp": {"penalty": "tangent_prop", "strength": 0.1},
+}
+
+_QUICK: dict[str, Any] = {
+    "dataset": "digits", "samples": 250, "epochs": 2, "keep": (0, 1), "points": 16, "images": 2,
+}  # fmt: skip
+_CIFAR100: dict[str, Any] = {"dataset": "cifar100", "projections": 8}
+_RESNET: dict[str, Any] = {"network": "small_resnet", "epochs": 24, "keep": (0, 1, 2, 4, 8, 12, 18)}
+
+
+def _arm(seed: int, way: str, **settings: Any) -> Arm:
+    pictured = seed == 0 and way in ("none", "augmented")
+    return Arm(seed, way, **({"pictures": 4 if pictured else 0} | {**WAYS, **PENALISED}[way] | settings))
+
+
+def _cifar10() -> list[Any]:
+    return [_arm(seed, way) for seed, way in product(SEEDS, WAYS)]
+
+
+def _cifar100() -> list[Any]:
+    cells = []
+    for seed in SEEDS:
+        cells += [_arm(seed, way, **_CIFAR100, **_RESNET) for way in ("none", "augmented", "noise, a pixel")]
+        cells += [_arm(seed, way, **_CIFAR100) for way in ("none", "augmented")]
+    return [replace(cell, pictures=0) for cell in cells]
+
+
+def _quick(ways: dict[str, Any], **settings: Any) -> list[Any]:
+    return [_arm(seed, way, **_QUICK, **settings) for seed, way in product(QUICK_SEEDS, ways)]
+
+
+def _recipes(config: Arm) -> list[Recipe]:
+    return [config.recipe]
+
+
+EXPERIMENTS = [
+    Experiment("08-identity", run=on_cpu(run_identity), grid=same_grid(
+        quick=[Identity(0, networks=3)], paper=[Identity(seed) for seed in SEEDS],
+    )),
+    Experiment("08-cifar10", run=run_arm, recipes=_recipes, worth=9, grid=same_grid(
+        quick=_quick(WAYS), paper=_cifar10(),
+    )),
+    Experiment("08-cifar100", run=run_arm, recipes=_recipes, worth=8.7, grid=same_grid(
+        quick=_quick({way: WAYS[way] for way in ("none", "augmented", "noise, a pixel")}, projections=4),
+        paper=_cifar100(),
+    )),
+    Experiment("08-explicit", run=run_arm, recipes=_recipes, worth=8, grid=same_grid(
+        quick=_quick(PENALISED), paper=[_arm(seed, way) for seed, way in product(SEEDS, PENALISED)],
+    )),
+    Experiment("08-crops", run=run_crop, worth=5, grid=same_grid(
+        quick=[Crop(seed, size, "digits", samples=250, epochs=2, points=16) for seed in (0, 1) for size in (28, 32)],
+        paper=[Crop(seed, size) for seed, size in product(SEEDS, (28, 32))],
+    )),
+    Experiment("08-cost", run=run_cost, grid=same_grid(
+        quick=[Cost(0, batch=32, repeats=2, draws=4, dataset="digits")], paper=[Cost(seed) for seed in range(3)],
+    )),
+    Experiment("08-cost-cpu", run=on_cpu(run_cost), grid=same_grid(
+        quick=[Cost(0, batch=32, repeats=2, draws=4, dataset="digits")],
+        paper=[Cost(seed, repeats=5, draws=20) for seed in range(3)],
+    )),
+]  # fmt: skip

@@ -1,0 +1,1 @@
+"""The figures of chapter 08, drawn on given axes."""

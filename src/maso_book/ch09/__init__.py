@@ -1,0 +1,1 @@
+"""Chapter 09, soft VQ and swish: where between hard and soft does swish stand?"""

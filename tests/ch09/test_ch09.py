@@ -1,0 +1,108 @@
+"""Chapter 09: its measurements against what is known otherwise."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import maso
+from maso_book.ch09.attacks import Ball, attacked
+from maso_book.ch09.cells import Arm, at, scores, softened, temperature
+from maso_book.ch09.derivations import TABLE, derived, halfway
+from maso_book.ch09.factorial import Factorial, run_factorial
+from maso_book.ch09.learned import Learned, run_learned
+from maso_book.ch09.nearest import GRID, TARGETS, beta_vq
+from maso_book.ch09.table import Table, run_table
+from maso_book.ch09.tuning import Robust, Transfer, run_robust, run_transfer
+
+TINY = {"dataset": "digits", "samples": 200, "epochs": 1, "augment": False}
+
+
+@pytest.mark.parametrize("entry", TABLE, ids=lambda entry: entry.name)
+def test_every_entry_is_derived(entry) -> None:
+    assert all(derived(entry).values())
+
+
+def test_a_wrong_entry_is_not_derived() -> None:
+    wrong = dataclasses.replace(TABLE[0], formula=TABLE[1].formula)
+    assert not derived(wrong)["formula"]
+
+
+def test_silu_stands_at_one_half() -> None:
+    assert all(halfway().values())
+
+
+def test_numbers_of_the_table() -> None:
+    tables, _ = run_table(Table(1, inputs=20, mixtures=5))
+    assert max(row["max_error"] for row in tables["numbers"] + tables["posterior"]) < 1e-12
+    assert sum(row["better"] for row in tables["optimum"]) == 0
+
+
+def test_a_layer_splits_where_slope_differences_are_orthogonal() -> None:
+    (rows,) = run_factorial(Factorial(3, inputs=2000))[0].values()
+    for row in rows:
+        assert (row["agreement_shifted"] == 1) == row["filters"].startswith("orthogonal")
+        assert (row["largest_cosine"] < 1e-12) == row["filters"].startswith("orthogonal")
+
+
+def test_the_swish_nearest_gelu() -> None:
+    near = beta_vq(GRID, np.array([0.0, 1.0]), np.zeros(2), 0.6395 / 0.3605)
+    assert np.abs(near - TARGETS["GELU"](GRID)).max() == pytest.approx(0.0140, abs=5e-5)
+
+
+def test_scores_are_those_of_a_calibrated_classifier() -> None:
+    torch.manual_seed(0)
+    logits = torch.randn(20_000, 4) * 2
+    labels = torch.distributions.Categorical(logits=logits).sample()
+    assert scores(logits, labels)["ece"] < 0.015
+    assert temperature(logits * 3, labels) == pytest.approx(3, rel=0.05)
+    assert scores(logits * 3, labels)["ece"] > 0.1
+
+
+def test_attacks_stay_in_their_balls_and_find_what_a_linear_network_hides() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 2)).eval()
+    with torch.no_grad():
+        model[1].weight[0] = -model[1].weight[1]
+        model[1].bias.zero_()
+    x = torch.rand(50, 3, 2, 2) * 0.4 + 0.3  # no border within reach
+    y = model(x).argmax(1)
+    balls = [Ball("linf", 0.05), Ball("l2", 0.2)]
+    moved = attacked(model, x, y, balls, steps=10, restarts=2, seed=0)
+    slope = 2 * model[1].weight[1].detach()
+    margin = (model[1](x.flatten(1))[:, 1] - model[1](x.flatten(1))[:, 0]).abs().detach()
+    for ball, images in zip(balls, moved, strict=True):
+        moves = (images - x).flatten(1)
+        length = moves.abs().amax(1) if ball.norm == "linf" else moves.norm(dim=1)
+        dual = slope.abs().sum() if ball.norm == "linf" else slope.norm()
+        assert length.max() <= ball.radius * (1 + 1e-5)
+        assert ((model(images).argmax(1) != y) == (margin < ball.radius * dual)).float().mean() > 0.95
+
+
+def test_arms_soften_what_they_say() -> None:
+    from maso_book.networks import small_cnn
+
+    images = (torch.rand(64, 3, 32, 32) * 255).to(torch.uint8)
+    model = small_cnn().eval()
+    units = softened(model, Arm("mix", "units", "kept"), images)
+    whole = softened(model, Arm("swish", "all", "re-estimated"), images)
+    assert (len(units.names), len(whole.names)) == (3, 6)
+    mean = model[1].running_mean.clone()
+    at(whole, 0.7, Arm("swish", "all", "re-estimated"), images)
+    assert float(whole.unit_of["2"].beta) == pytest.approx(0.7)
+    assert torch.equal(model[1].running_mean, mean)
+    assert not torch.allclose(whole.network[1].running_mean, mean)
+
+
+def test_what_runs_on_a_gpu_runs() -> None:
+    tables, arrays = run_learned(Learned(0, unit="beta", keep=(0,), **TINY))
+    assert [row["mean_beta"] for row in tables["betas"]][:3] == [0.5] * 3
+    assert arrays["log_odds"].shape == (2, 32 + 64 + 128)
+    small = {"betas": (0.9, 1.0), "images": 100}
+    tables, _ = run_robust(Robust(0, validated=10, tested=10, steps=1, restarts=1, **small, **TINY))
+    assert all(row["robust"] <= row["robust_own"] <= row["clean"] for row in tables["chosen"])
+    tables, _ = run_transfer(Transfer(0, target="digits", **small, **TINY))
+    assert len(tables["probes"]) == 6
+    assert maso.Softened  # the package's door
