@@ -27,7 +27,7 @@ def made(seed: int, labels: Any, network: str, width: int | None = None, **setti
         "controls": 0.1, "speaks": 0.1,
     } | settings  # fmt: skip
     config = Memory(seed, labels, network, given["dataset"], width, epochs=EPOCHS[-1], keep=(0, *EPOCHS[:-1]))
-    little = 1e-4 * (seed % 5)  # so that intervals have a width
+    little = 1e-4 * (seed % 5) * (1 + (width or 0) / 100)  # so that intervals have a width
 
     def gap(epoch: int, split: str, named_by: str) -> float:
         if not epoch:
