@@ -8,6 +8,7 @@ that were under way.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -214,9 +215,11 @@ def _last(folder: Path) -> str:
 def _by_size(paths: Iterable[Path]) -> list[Path]:
     """The files of the smallest networks first, those of one network together."""
     sizes: dict[Path, int] = {}
-    found = list(paths)
-    for path in found:
-        sizes[path.parent] = sizes.get(path.parent, 0) + path.stat().st_size
+    found = []
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError):  # a checkpoint whose training has ended meanwhile
+            sizes[path.parent] = sizes.get(path.parent, 0) + path.stat().st_size
+            found.append(path)
     return sorted(found, key=lambda path: (sizes[path.parent], path))
 
 

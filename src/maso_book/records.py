@@ -165,12 +165,12 @@ def tidy(tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> Tables:
 def git_commit() -> str | None:
     """Commit of the working tree, with `+dirty` where the package differs from it; None without git.
 
-    A copy of the tree that has no repository (on a leased machine) is told it by the file `_build/lease/commit`.
+    A copy of the tree on a leased machine is told it by the file `_build/lease/commit`.
     """
     try:
         folder = maso_book.tree.root()
         told = folder / "_build" / "lease" / "commit"
-        if told.is_file() and not (folder / ".git").exists():
+        if told.is_file():
             return told.read_text().strip()
         git = ["git", "--no-optional-locks", "-C", str(folder)]
         top, commit = (

@@ -51,8 +51,8 @@ class Arm(TrainedCell):
     dataset: str = "cifar10"
     network: str = "small_cnn"
     samples: int | None = None
-    epochs: int = 30
-    keep: tuple[int, ...] = (0, 1, 2, 4, 7, 10, 15, 22)
+    epochs: int = 20
+    keep: tuple[int, ...] = (0, 1, 2, 4, 7, 10, 13, 16)
     lr: float = 5e-3
     augment: bool = False
     noise: float = 0.0

@@ -37,7 +37,7 @@ class Crop:
     dataset: str = "cifar100"
     network: str = "small_cnn"
     samples: int | None = None
-    epochs: int = 30
+    epochs: int = 20
     lr: float = 5e-3
     schedule: Literal["constant", "one-cycle"] = "one-cycle"
     points: int = 256

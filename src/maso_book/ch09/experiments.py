@@ -64,7 +64,7 @@ EXPERIMENTS = [
             [_learned(seed, "cifar10", unit) for seed, unit in product(SEEDS, UNITS)],
         ),
         _recipes,
-        worth=9.0,
+        worth=9.4,
     ),
     Experiment(
         "09-learned-100",
@@ -84,7 +84,7 @@ EXPERIMENTS = [
             [Softening(seed, dataset) for dataset, seed in product(DATASETS, SEEDS)],
         ),
         _recipes,
-        worth=8.5,
+        worth=8.7,
     ),
     Experiment(
         "09-robust",
