@@ -41,7 +41,7 @@ def patterns(records: Sequence[Record]) -> str:
                 name, labels, READING_NAMES[reading], *(f"{share:.1%}" for share in mean[[*shares]]),
                 f"{mean['bias_std'] / mean['inner_product_std']:.2f}", f"{mean['alignment']:+.3f}",
             ])  # fmt: skip
-    return _markdown(head, rows, words=3)
+    return markdown(head, rows, words=3)
 
 
 def gaps(records: Sequence[Record], widths: Sequence[Record]) -> str:
@@ -65,10 +65,10 @@ def gaps(records: Sequence[Record], widths: Sequence[Record]) -> str:
             arm, labels, f"{train['accuracy'].mean():.1%}", f"{before['gap'].mean():+.3f}",
             *(f"{interval(values):+.3f}" for values in (train["gap"], test["gap"], own, answers)),
         ])  # fmt: skip
-    return _markdown(head, rows, words=2)
+    return markdown(head, rows, words=2)
 
 
-def _markdown(head: Sequence[str], rows: Iterable[Sequence[str]], *, words: int) -> str:
+def markdown(head: Sequence[str], rows: Iterable[Sequence[str]], *, words: int) -> str:
     """A table whose first columns hold words, the others numbers."""
     rule = ["---"] * words + ["--:"] * (len(head) - words)
     return "\n".join("| " + " | ".join(line) + " |" for line in (head, rule, *rows))

@@ -1,0 +1,126 @@
+"""The first edition's numbers, of small networks: tables and data for figures from 05-templates and 05-widths.
+
+The claims were judged anew on larger networks (`maso_book.ch05.verdicts`); what these showed is in the claims' history.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from maso_book.ch05.tables import markdown
+from maso_book.ch05.templates import LABELS
+from maso_book.records import Record
+from maso_book.statistics import interval
+from maso_book.tidy import arms, as_table, paired
+
+
+def gaps(records: Sequence[Record]) -> pd.DataFrame:
+    """cos(A_y[x], x) − cos(A_y[x], x'), images less their mean: one row a network, epoch and split.
+
+    Args:
+        records: of 05-templates or 05-widths.
+
+    Returns:
+        Their table `templates` with the columns `gap`, and `images` ("true labels, train").
+    """
+    table = as_table(records, "templates").query("reading == 'centred'")
+    return table.assign(
+        gap=table["cosine_own"] - table["cosine_others"], images=table["labels"] + " labels, " + table["split"]
+    )
+
+
+def last(table: pd.DataFrame) -> pd.DataFrame:
+    """Its rows of the last epoch."""
+    return table[table["epoch"] == table["epochs"]]
+
+
+def differences(table: pd.DataFrame) -> pd.DataFrame:
+    """The gap on training images less that on test images: a row a network, epoch and kind of labels, `difference`.
+
+    Args:
+        table: what `gaps` gives.
+    """
+    parts = [
+        paired(rows, "gap", by="split", first="train", second="test").rename("difference").reset_index()
+        .assign(labels=labels, epoch=epoch)
+        for (labels, epoch), rows in arms(table, "labels", "epoch")
+    ]  # fmt: skip
+    return pd.concat(parts, ignore_index=True)
+
+
+PATTERNS = {
+    "own template, image less mean": ("train", "centred", "pattern"),
+    "own template, image as given": ("train", "given", "pattern"),
+    "outputs (with bias)": ("train", "centred", "pattern_outputs"),
+    "templates of other images": ("train", "centred", "pattern_others"),
+    "test images, own template": ("test", "centred", "pattern"),
+}
+"""The sign pattern and its neighbours: in words → the split, the reading and the column of the table `templates`."""
+
+
+def patterns(templates: pd.DataFrame) -> pd.DataFrame:
+    """Shares of images with the sign pattern, one row for each of `PATTERNS`: the columns `pattern of` and `share`.
+
+    Args:
+        templates: rows of the table `templates` of 05-templates.
+    """
+    parts = []
+    for name, (split, reading, column) in PATTERNS.items():
+        rows = templates[(templates["split"] == split) & (templates["reading"] == reading)]
+        parts.append(rows.assign(**{"pattern of": name, "share": rows[column]}))
+    return pd.concat(parts, ignore_index=True)
+
+
+READING_NAMES = {"given": "as given", "centred": "less mean", "balanced": "less mean, ΣA = 0"}
+
+
+def readings(records: Sequence[Record]) -> str:
+    """After training, on training images: every reading of the sign pattern, the biases, the alignment; means.
+
+    Args:
+        records: of 05-templates.
+    """
+    shares = {
+        "accuracy": "accuracy",
+        "pattern": "pattern",
+        "pattern_outputs": "with bias",
+        "pattern_others": "other images",
+        "true_class_positive": "$\\langle A_y,x\\rangle>0$",
+        "false_classes_negative": "$\\langle A_c,x\\rangle<0$",
+    }
+    head = ["network", "labels", "images", *shares.values(), "spread of bias / inner product", "alignment"]
+    table = last(as_table(records, "templates")).query("split == 'train'")
+
+    rows = []
+    for (network, labels, reading), arm in arms(table, "network", "labels", "reading"):
+        mean = arm[[*shares, "inner_product_std", "bias_std", "alignment"]].mean()
+        rows.append([
+            network, labels, READING_NAMES[reading], *(f"{share:.1%}" for share in mean[[*shares]]),
+            f"{mean['bias_std'] / mean['inner_product_std']:.2f}", f"{mean['alignment']:+.3f}",
+        ])  # fmt: skip
+    return markdown(head, rows, words=3)
+
+
+def cosines(records: Sequence[Record], widths: Sequence[Record]) -> str:
+    """After training: cosines with their own and with other images, training and test images; the gap's interval.
+
+    Args:
+        records, widths: of 05-templates and 05-widths.
+    """
+    head = ("network", "labels", "images", "accuracy", "$\\cos(A_y[x], x)$", "$\\cos(A_y[x], x')$", "gap")
+    trained, scan = last(gaps(records)), last(gaps(widths))
+    groups = [(network, labels, arm) for (network, labels), arm in arms(trained, "network", "labels")]
+    for labels in LABELS:
+        groups += [(f"width {width}", labels, arm) for width, arm in arms(scan[scan["labels"] == labels], "width")]
+
+    rows = []
+    for network, labels, group in groups:
+        for split, arm in arms(group, "split"):
+            mean = arm[["accuracy", "cosine_own", "cosine_others"]].mean()
+            rows.append([
+                network, labels, split, f"{mean['accuracy']:.1%}", f"{mean['cosine_own']:+.3f}",
+                f"{mean['cosine_others']:+.3f}", f"{interval(arm['gap']):+.3f}",
+            ])  # fmt: skip
+    return markdown(head, rows, words=3)
