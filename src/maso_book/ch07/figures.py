@@ -79,7 +79,7 @@ DEPTH_COLOURS, DEPTH_MARKERS, DEPTH_DASHES = ({arm: look[i] for arm, look in DEP
 
 
 def depth(records: Sequence[Record]) -> pd.DataFrame:
-    """Agreement of the `K` nearest by layer: columns `panel`, `arm` (of `DEPTH_ARMS`), `layer`, `seed`, `label_agreement`.
+    """Agreement of the `K` nearest by layer: `panel`, `arm` (of `DEPTH_ARMS`), `layer`, `seed`, `label_agreement`.
 
     Pools are those without their empty windows. Of twins the one with true labels stands for the untrained network.
     """

@@ -78,9 +78,9 @@ def accuracy_table(records: Sequence[Record]) -> str:
 
 
 def hub_table(records: Sequence[Record]) -> str:
-    """How often the image found most often is among the five nearest, and the skewness; pools with and without masks."""
+    """How often the image found most often is among the five nearest; pools with and without empty windows."""
     lines = [
-        "| network | layer | most frequent, untrained | calibrated | trained | skewness, trained | empty windows, trained |",
+        "| network | layer | most frequent, untrained | calibrated | trained | skewness, trained | empty windows |",
         "|---|---|--:|--:|--:|--:|--:|",
     ]
     hubs, windows = (named(records, of).query("labels == 'true'") for of in ("hubs", "windows"))

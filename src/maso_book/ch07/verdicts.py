@@ -106,7 +106,7 @@ def panel(dataset: str, network: str, samples: float | None) -> str:
 
 
 def layers(table: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:
-    """(Panel, kind) → agreement of the `K` nearest in per cent: a row a seed, a column (arm, labels, layer) in order."""
+    """(Panel, kind) → agreement of the `K` nearest in per cent: rows seeds, columns (arm, labels, layer) in order."""
     chosen = table[(table["k"] == K) & table["kind"].isin((RELU, MASKED))]
     found = {}
     for key, rows in arms(chosen, "panel", "kind"):
@@ -120,8 +120,8 @@ def right(records: Sequence[Record]) -> dict[tuple[str, str, str, int | str, str
     """Agreement of single queries in per cent, a row a seed.
 
     Returns:
-        (Panel, arm, kind, 0 or −1 for the first or the last layer or the name of a Euclidean distance, labels) → (seeds,
-        queries).
+        (Panel, arm, kind, place, labels) → (seeds, queries); place is 0 or −1 for the first or the last layer, or the
+        name of a Euclidean distance.
     """
     found: dict[tuple[str, str, str, int | str, str], dict[int, np.ndarray]] = {}
     for record in (record for record in records if record.arrays):
