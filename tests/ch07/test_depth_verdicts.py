@@ -96,7 +96,7 @@ def test_effects_are_paired_by_seed_and_keep_their_panel() -> None:
     records = [*found["07-twins"], *found["07-all-images"]]
     effects = verdicts.learned(records)
     panels = ["CIFAR-10, smallCNN, 10,000 images", "CIFAR-10, smallCNN, all images"]
-    assert {key for key in effects["pixels"]} == {(p, kind) for p in panels for kind in ("ReLU", MASKED)}
+    assert set(effects["pixels"]) == {(p, kind) for p in panels for kind in ("ReLU", MASKED)}
     assert {p for p, _ in effects["permuted labels"]} == {panels[0]}
     assert effects["pixels"][panels[0], "ReLU"].seeds.mean == pytest.approx(30, abs=3)
     rise, falls = verdicts.rises(records)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from maso.codes import codes, vq_distance
 from maso.partition import Plane, partition
 from maso_book.ch07.agreement import BINS
+from maso_book.ch07.depth import MASKED, RELU, K
 from maso_book.ch07.tables import in_words, title
 from maso_book.ch07.verdicts import FIRST_CONTROLS, advantages, named
 from maso_book.datasets import CLASSES
@@ -83,7 +84,9 @@ def depth(records: Sequence[Record]) -> pd.DataFrame:
 
     Pools are those without their empty windows. Of twins the one with true labels stands for the untrained network.
     """
-    table = named(records).query("k == @K and kind in (@RELU, @MASKED) and (labels == 'true' or arm == 'trained')")
+    table = named(records)
+    chosen = (table["k"] == K) & table["kind"].isin((RELU, MASKED))
+    table = table[chosen & ((table["labels"] == "true") | (table["arm"] == "trained"))]
     words = {"calibrated": "untrained, calibrated"}
     arm = table["arm"].replace(words).mask(table["labels"] == "permuted", "trained, permuted labels")
     return table.assign(arm=arm, layer=table["distance"])[["panel", "arm", "layer", "seed", "label_agreement"]]
