@@ -4,14 +4,14 @@ from typing import Any
 
 import pytest
 
-from maso_book.ch05 import first
+from maso_book.ch05 import first, tables
 from maso_book.ch05.templates import LABELS, READINGS, SPLITS, Templates
 from maso_book.records import Record, as_dict, content_hash, tidy
 from maso_book.tidy import as_table
 
 
 def made(seed: int, labels: Any, width: int | None = None) -> Record:
-    """A network whose gap on training images grows to 0.1, with permuted labels to 0.2; on test images to half of it."""
+    """A network whose gap grows to 0.1, with permuted labels to 0.2; on test images to half of it."""
     config = Templates(seed, labels, "mnist", width=width, epochs=10, keep=(0, 3))
     gap = 0.2 if labels == "permuted" else 0.1
     rows = [
@@ -23,8 +23,10 @@ def made(seed: int, labels: Any, width: int | None = None) -> Record:
         }
         for epoch, share in ((0, 0.0), (3, 0.5), (10, 1.0)) for split in SPLITS for reading in READINGS
     ]  # fmt: skip
-    tables = tidy({"templates": rows, "training": [], "pictures": []})
-    return Record("05-templates", as_dict(config), tables, {}, {"device": "cpu"}, content_hash("05-templates", config))
+    measured = tidy({"templates": rows, "training": [], "pictures": []})
+    return Record(
+        "05-templates", as_dict(config), measured, {}, {"device": "cpu"}, content_hash("05-templates", config)
+    )
 
 
 RECORDS = [made(seed, labels) for seed in range(5) for labels in LABELS]
@@ -40,8 +42,8 @@ def test_differences_are_train_less_test_paired_by_seed() -> None:
 
 
 def test_tables_have_a_line_for_every_arm() -> None:
-    assert first.readings(RECORDS).count("\n") == 1 + 2 * len(READINGS)
-    lines = first.cosines(RECORDS, [made(seed, labels, 8) for seed in range(5) for labels in LABELS]).split("\n")
+    assert tables.first_readings(RECORDS).count("\n") == 1 + 2 * len(READINGS)
+    lines = tables.first_cosines(RECORDS, [made(seed, labels, 8) for seed in range(5) for labels in LABELS]).split("\n")
     assert len(lines) == 2 + 2 * (2 + 2)
     assert lines[2].split(" | ")[6].startswith("+0.102 [")
     assert lines[6].startswith("| width 8 | true | train |")
