@@ -2,13 +2,8 @@
 
 `results` reads what is recorded and runs what is not, as the profile says:
 
-<<<<<<< HEAD
-- `paper`: records are read; a missing one is run live, or left out where the experiment asks for a GPU (it has a
-  `worth`), and a visible line says so;
-=======
 - `paper`: records are read; a missing one is run live, and a visible line says so, or left out where it waits for a
   GPU (`recorded`);
->>>>>>> main
 - `quick`: a small grid, everything live, nothing written;
 - `full`: what is missing is run and each record written as it is finished, so a killed run resumes.
 
@@ -321,10 +316,6 @@ def results(
             configs = recorded(experiment, dataset=dataset, seeds=seeds, root=root)
     else:
         configs = cells(experiment, profile, dataset=dataset, seeds=seeds)
-    if profile == "paper" and not recompute and experiment.worth and dataset is None and seeds is None:
-        asked, configs = len(configs), [config for config in configs if path_of(experiment, config, root).is_file()]
-        if len(configs) < asked:
-            print(f"{name}: {asked - len(configs)} of {asked} cells wait for a GPU and are left out.")
     have = [profile == "paper" and not recompute and path_of(experiment, config, root).exists() for config in configs]
     if profile == "paper" and not recompute and not all(have):
         print(

@@ -70,20 +70,6 @@ def test_the_large_grid_is_shown_once_all_of_it_is_recorded(tmp_path: Path) -> N
     assert [record.path for record in live] == [None, None]
 
 
-def test_paper_leaves_out_what_waits_for_a_gpu_and_says_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    ran: list[int] = []
-    asking = dataclasses.replace(counted(ran), worth=1.0)
-    monkeypatch.setattr(registry, "registry", lambda: {"01-powers": asking})
-    first, *_ = results.cells(asking, "paper")
-    results.run_missing(asking, [first], root=tmp_path)
-    ran.clear()
-    (record,) = results.results("01-powers", "paper", root=tmp_path)
-    assert (record.config["seed"], ran) == (first.seed, [])
-    assert "1 of 2 cells wait for a GPU and are left out" in capsys.readouterr().out
-
-
 def test_paper_runs_what_is_missing_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     results.run_missing(POWERS, [Config(1)], root=tmp_path)
     first, second = results.results("01-powers", root=tmp_path)
