@@ -90,7 +90,8 @@ EXPERIMENTS = [
         full=_cifar100(),
     )),
     Experiment("08-explicit", run=run_arm, recipes=_recipes, worth=8.4, grid=_on_gpu(
-        quick=_quick("rugosity, strong", "relative, strong"), full=[_arm(seed, way) for seed, way in product(SEEDS, PENALISED)],
+        quick=_quick("rugosity, strong", "relative, strong"),
+        full=[_arm(seed, way) for seed, way in product(SEEDS, PENALISED)],
     )),
     Experiment("08-crops", run=run_crop, worth=5, grid=_on_gpu(
         quick=[Crop(seed, size, "digits", samples=250, epochs=2, points=16) for seed in (0, 1) for size in (28, 32)],
