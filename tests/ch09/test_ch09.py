@@ -2,12 +2,14 @@
 
 import dataclasses
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import maso
+from maso_book.ch09 import figures
 from maso_book.ch09.attacks import Ball, attacked
 from maso_book.ch09.cells import Arm, at, scores, softened, temperature
 from maso_book.ch09.derivations import TABLE, derived, halfway
@@ -16,6 +18,8 @@ from maso_book.ch09.learned import Learned, run_learned
 from maso_book.ch09.nearest import GRID, TARGETS, beta_vq
 from maso_book.ch09.table import Table, run_table
 from maso_book.ch09.tuning import Robust, Transfer, run_robust, run_transfer
+from maso_book.ch09.verdicts import verdicts
+from maso_book.records import Record
 
 TINY = {"dataset": "digits", "samples": 200, "epochs": 1, "augment": False}
 
@@ -106,3 +110,104 @@ def test_what_runs_on_a_gpu_runs() -> None:
     tables, _ = run_transfer(Transfer(0, target="digits", **small, **TINY))
     assert len(tables["probes"]) == 6
     assert maso.Softened  # the package's door
+
+
+# Verdicts -------------------------------------------------------------------------------------------------------------
+
+
+def record(experiment: str, tables: dict, **config) -> Record:
+    full = {"dataset": "cifar10", "network": "small_cnn", "epochs": 30, "samples": None} | config
+    return Record(experiment, full, tables, {}, {"device": "cuda"}, f"{sorted(config.items())}")
+
+
+def learned(dataset: str, gain: float, seeds: int) -> list[Record]:
+    """Networks of which those with a learned β are better by so much, give or take 0.1 points."""
+    return [
+        record(
+            "09-learned",
+            {
+                "networks": [{"test_accuracy": 0.7 + (unit == "beta") * (gain + 0.001 * (seed % 2))}],
+                "betas": [
+                    {"epoch": 30, "layer": i, "mean_beta": b + 0.01 * (seed % 2)}
+                    for i, b in ((1, 0.6), (2, 0.5), (3, 0.7))
+                ],
+            },
+            dataset=dataset,
+            seed=seed,
+            unit=unit,
+        )
+        for seed in range(seeds)
+        for unit in ("relu", "silu", "gelu", "beta")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("gain", "hundred", "seeds", "outcome"),
+    [
+        (0.02, 0.02, 5, "holds"),
+        (0.02, -0.02, 5, "holds in part"),
+        (0.0, 0.0, 5, "too small to matter"),
+        (-0.02, -0.02, 5, "does not hold"),
+        (0.02, 0.02, 4, "not tested"),
+    ],
+)
+def test_verdict_on_a_learned_beta(gain: float, hundred: float, seeds: int, outcome: str) -> None:
+    found = {"09-learned": learned("cifar10", gain, seeds), "09-learned-100": learned("cifar100", hundred, seeds)}
+    assert {verdict.claim: verdict.outcome for verdict in verdicts(found)}["09.5"] == outcome
+
+
+def softening(seed: int, accuracy: float, ece: float) -> Record:
+    def rows(beta: float, kind: str, accuracy: float, ece: float) -> list[dict]:
+        own = {
+            "kind": kind,
+            "kinks": "all",
+            "norms": "kept",
+            "beta": beta,
+            "accuracy": accuracy,
+            "ece": ece,
+            "nll": ece,
+        }
+        return [{**own, "split": split} for split in ("validation", "test")]
+
+    noise = 0.0001 * (seed % 2)
+    curve = rows(1.0, "mix", 0.7, 0.1) + rows(0.9, "mix", accuracy + noise, ece + noise) + rows(0.5, "mix", 0.3, 0.5)
+    return record("09-softened", {"curve": curve, "rival": [{"split": "test", "ece": 0.02}]}, seed=seed)
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "ece", "outcome"),
+    [(0.7, 0.05, "holds"), (0.7, 0.099, "holds in part"), (0.6, 0.05, "holds in part"), (0.6, 0.12, "does not hold")],
+)
+def test_verdict_on_softening(accuracy: float, ece: float, outcome: str) -> None:
+    found = {"09-softened": [softening(seed, accuracy, ece) for seed in range(5)]}
+    assert {verdict.claim: verdict.outcome for verdict in verdicts(found)}["09.4"] == outcome
+
+
+@pytest.mark.parametrize(
+    ("gain", "probe", "outcome"), [(0.02, 0.01, "holds"), (0.0, 0.01, "holds in part"), (0.0, 0.0, "does not hold")]
+)
+def test_verdict_on_curvature_tuning(gain: float, probe: float, outcome: str) -> None:
+    form = {"kind": "mix", "kinks": "units", "norms": "kept"}
+    robust, transfer = [], []
+    for seed in range(5):
+        noise = 0.0001 * (seed % 2)
+        attack = {**form, "attack": "linf 2/255", "robust": 0.3 + gain + noise, "robust_hard": 0.3, "clean": 0.7,
+                  "clean_hard": 0.7, "validation_gain": 0.02}  # fmt: skip
+        robust.append(record("09-robust", {"chosen": [attack]}, seed=seed))
+        probes = [
+            {**form, "beta": beta, "validation_accuracy": 0.5 + add, "probe_accuracy": 0.5 + add}
+            for beta, add in ((1.0, 0.0), (0.9, probe + noise * (probe > 0)))
+        ]
+        transfer.append(record("09-transfer", {"probes": probes}, seed=seed))
+    found = {"09-robust": robust, "09-transfer": transfer}
+    assert {verdict.claim: verdict.outcome for verdict in verdicts(found)}["09.8"] == outcome
+
+
+def test_figures_show_what_they_are_given() -> None:
+    model = nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 1)).double()
+    assert figures.bending(model, 1.0).max() > 3 * np.median(figures.bending(model, 1.0))
+    assert len(figures.family().axes) == 3
+    _, ax = plt.subplots()
+    figures.depths(ax, learned("cifar10", 0.0, 2))
+    assert [line.get_label() for line in ax.lines[:3]] == ["layer 1", "layer 2", "layer 3"]
+    plt.close("all")

@@ -43,7 +43,7 @@ def run_factorial(config: Factorial) -> tuple[Rows, dict[str, np.ndarray]]:
 
     Table `agreement`, a row for each kind of layer: `unit`, `filters` ("orthogonal", "orthogonal differences", "cosine
     0.1", "random"); `largest_cosine` between slope differences of two units; of the inputs, `agreement` with every
-    unit's own biases, and `agreement_shifted` with the biases B_{k,r} − Σ_{l≠k} ⟨A_{k,r}, A_{l,1}⟩; `inputs`.
+    unit's own biases, and `agreement_shifted` with the biases B_{k,r} − Σ_{l≠k} ⟨A_{k,r}, A_{l,1}⟩.
     """
     rng = np.random.default_rng(config.seed)
     K, D = config.units, config.dimensions
@@ -58,7 +58,6 @@ def run_factorial(config: Factorial) -> tuple[Rows, dict[str, np.ndarray]]:
             "unit": unit, "filters": filters, "largest_cosine": _largest_cosine(A),
             "agreement": float((joint == _units(A, B, x)).all(1).mean()),
             "agreement_shifted": float((joint == _units(A, B - shift.sum(2), x)).all(1).mean()),
-            "inputs": config.inputs,
         })  # fmt: skip
     return {"agreement": rows}, {}
 

@@ -76,10 +76,10 @@ def run_table(config: Table) -> tuple[Rows, dict[str, np.ndarray]]:
         derived: a row for each entry: `entry`, and the columns of `derivations.derived`; and a row "SiLU" with those of
             `derivations.halfway` (null where not asked).
         numbers: a row for each entry and `beta`: `max_error` of `maso.soften` in float64, relative to the largest of 1
-            and the inputs; `inputs`.
-        optimum: a row for each number of `lines`: `problems`, `others`, `better`: how many of the other weights had a
-            larger objective than the derived ones.
-        posterior: a row for each `function` ("sigmoid", "tanh", "softmax"): `mixtures`, `max_error` in float64 from the
+            and the inputs.
+        optimum: a row for each number of `lines`: `problems`, `better`: how many of the other weights (half of them
+            near the derived ones) had a larger objective than these.
+        posterior: a row for each `function` ("sigmoid", "tanh", "softmax"): `max_error` in float64 from the
             posterior by Bayes' rule at 60 digits.
     """
     rng = np.random.default_rng(config.seed)
@@ -111,7 +111,7 @@ def _numbers(config: Table, rng: np.random.Generator) -> list[dict[str, Any]]:
                 abs(float(value - by_formula(name, own, odds))) / max(1.0, max(map(abs, own)))
                 for value, own in zip(soft, z.tolist(), strict=True)
             ]
-            rows.append({"entry": name, "beta": beta, "max_error": max(errors), "inputs": config.inputs})
+            rows.append({"entry": name, "beta": beta, "max_error": max(errors)})
     return rows
 
 
@@ -127,7 +127,7 @@ def _optimum(config: Table, rng: np.random.Generator, problems: int = 100) -> li
             return (beta * t * ell - (1 - beta) * t * np.log(np.maximum(t, 1e-300))).sum(2)
 
         better = sum(int((objective(each) > objective(t) + 1e-14).sum()) for each in (other, near))
-        rows.append({"lines": lines, "problems": problems, "others": 2 * config.others, "better": better})
+        rows.append({"lines": lines, "problems": problems, "better": better})
     return rows
 
 
@@ -151,7 +151,7 @@ def _posterior(config: Table, rng: np.random.Generator) -> list[dict[str, Any]]:
                 found.append(abs(float(t[1] - float(torch.sigmoid(torch.tensor(values[1], dtype=torch.float64))))))
             else:
                 found.append(abs(float(t[1] - t[0] - math.tanh(values[1]))))
-    return [{"function": kind, "mixtures": len(e), "max_error": max(e)} for kind, e in errors.items()]
+    return [{"function": kind, "max_error": max(e)} for kind, e in errors.items()]
 
 
 def _bayes(slopes: np.ndarray, biases: np.ndarray, x: np.ndarray) -> list[Any]:
