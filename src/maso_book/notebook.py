@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Opened:
     """A chapter with its records; as the last line of a cell it shows the chapter's verdicts in one line.
 
@@ -84,6 +84,9 @@ class Opened:
     def costs(self) -> Markdown:
         """Runs and time of each experiment with the device it ran on."""
         return Markdown(style.costs(self.records))
+
+    def __repr__(self) -> str:
+        return f"Opened({self.number!r}: {', '.join(self.records)})"
 
     def _repr_markdown_(self) -> str:
         return "**Verdict.** " + " · ".join(f"{v.claim} {badge(v.outcome)}" for v in self.verdicts)

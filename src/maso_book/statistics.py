@@ -24,8 +24,8 @@ class Interval:
 
     @property
     def sign(self) -> int:
-        """1 or −1 where the interval lies above or below 0, else 0."""
-        return (self.low > 0) - (self.high < 0)
+        """1 or −1 where the interval lies above or below 0, else 0; 0 where it has no width, which decides nothing."""
+        return 0 if self.low == self.high else (self.low > 0) - (self.high < 0)
 
     def __format__(self, spec: str) -> str:
         return f"{self.mean:{spec}} [{self.low:{spec}}, {self.high:{spec}}]"
@@ -38,10 +38,15 @@ def interval(values: Sequence[float]) -> Interval:
     mean = float(np.mean(values))
     if len(values) < 2:
         return Interval(mean, math.nan, math.nan)
-    if np.ptp(values) == 0:
+    if _all_equal(values):
         return Interval(mean, mean, mean)
     found = ttest_1samp(values, 0.0).confidence_interval(0.95)
     return Interval(mean, float(found.low), float(found.high))
+
+
+def _all_equal(values: Sequence[float]) -> bool:
+    """Whether these differ by no more than rounding."""
+    return bool(np.ptp(values) <= 1e-12 * np.abs(values).max())
 
 
 def student(values: Sequence[float]) -> tuple[float, float]:
@@ -80,7 +85,7 @@ def p_value(values: Sequence[float]) -> float:
     """Two-sided p of Student's test that the mean over seeds is 0; 1 where all are equal, which decides nothing."""
     from scipy.stats import ttest_1samp
 
-    return float(ttest_1samp(values, 0.0).pvalue) if len(values) > 1 and np.ptp(values) > 0 else 1.0
+    return float(ttest_1samp(values, 0.0).pvalue) if len(values) > 1 and not _all_equal(values) else 1.0
 
 
 def holm(p: Sequence[float]) -> list[float]:

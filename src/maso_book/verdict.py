@@ -52,8 +52,11 @@ def outcome_of(effect: Interval, *, least: float) -> Outcome:
 
     Returns:
         "holds" where the interval lies above 0 and the mean is at least `least`; "too small to matter" where the whole
-        interval lies within ±`least`; "does not hold" where it lies below `least`; else "not decided".
+        interval lies within ±`least`; "does not hold" where it lies below `least`; else, and where the interval has no
+        width, "not decided".
     """
+    if effect.low == effect.high:
+        return "not decided"
     if effect.low > 0 and effect.mean >= least:
         return "holds"
     if -least < effect.low and effect.high < least:

@@ -7,6 +7,7 @@ import pytest
 from scipy.stats import t as student_t
 
 from maso_book.statistics import Interval, auc, bootstrap, holm, interval, p_value, rank_correlation, student
+from maso_book.verdict import outcome_of
 
 
 def test_interval_is_students() -> None:
@@ -18,10 +19,12 @@ def test_interval_is_students() -> None:
     assert student(values) == (found.low, found.high)
 
 
-def test_interval_of_one_seed_has_no_sign_and_equal_values_have_one() -> None:
+def test_intervals_of_one_seed_and_of_equal_values_have_no_sign() -> None:
     assert interval([1.0]).sign == 0
     assert math.isnan(interval([1.0]).low)
     assert interval([2.0, 2.0, 2.0]) == Interval(2.0, 2.0, 2.0)
+    assert interval([2.0, 2.0, 2.0]).sign == 0
+    assert outcome_of(interval([2.0, 2.0, 2.0]), least=1.0) == "not decided"
     assert [interval(v).sign for v in ([1.0, 1.1, 0.9], [-1.0, -1.1, -0.9], [-1.0, 1.0])] == [1, -1, 0]
 
 

@@ -278,17 +278,23 @@ def test_turning_is_judged_at_every_width() -> None:
 
 
 def distances(dataset: str | None, train: float, *, seeds: int = 5) -> list[Record]:
-    """Log distances that change by `train` more at training points than elsewhere, where they grow by 1."""
-    change = {"train": 1 + train, "test": 1.0, "elsewhere": 1.0}
-    watched = [
-        {"labels": labels, "epoch": epoch, "place": place, "mean_log_distance": epoch / 4 * change[place]}
-        for labels in ("true", "permuted")
-        for epoch in (0, 2, 4)
-        for place in distance.PLACES
-    ]
+    """Log distances that change by `train` more at training points than elsewhere, where they grow by 1.
+
+    A little more or less in each seed, so that intervals have a width.
+    """
     config = {} if dataset is None else {"dataset": dataset}
-    rows: Tables = {"networks": [{"labels": "true"}, {"labels": "permuted"}], "distances": watched}
-    return [record("03-distance", seed, rows, **config) for seed in range(seeds)]
+    records = []
+    for seed in range(seeds):
+        change = {"train": 1 + train + (seed - (seeds - 1) / 2) / 1000, "test": 1.0, "elsewhere": 1.0}
+        watched = [
+            {"labels": labels, "epoch": epoch, "place": place, "mean_log_distance": epoch / 4 * change[place]}
+            for labels in ("true", "permuted")
+            for epoch in (0, 2, 4)
+            for place in distance.PLACES
+        ]
+        rows: Tables = {"networks": [{"labels": "true"}, {"labels": "permuted"}], "distances": watched}
+        records.append(record("03-distance", seed, rows, **config))
+    return records
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from maso_book.ch04.airplane import PICTURES
-from maso_book.ch04.verdicts import NETWORK_NAMES, data_name, named, way
+from maso_book.ch04.verdicts import NETWORK_NAMES, control, data_name, measured, named, way, with_way
 from maso_book.datasets import CLASSES
 from maso_book.records import Record
 from maso_book.style import PALETTE
@@ -24,20 +24,23 @@ if TYPE_CHECKING:
     import seaborn as sns
 
 TRUE, FALSE, BIAS, CONTROL = PALETTE["blue"], PALETTE["vermilion"], PALETTE["orange"], PALETTE["black"]
-PLACE_NAMES = {
-    "outputs": "whole output",
-    "inner": "inner product",
-    "bias": "bias $b[x]_c$",
-    "output bias": "bias of the last layer",
+PARTS = {
+    ("outputs", "any"): "whole output",
+    ("bias", "black"): "$b[x]_c$ from black",
+    ("bias", "mean image"): "from the mean image",
+    ("bias", "grey"): "from grey",
+    ("output bias", "any"): "bias of the last layer",
 }
+"""Place and origin of 04-prior → what the figure of slopes calls that part of the output."""
+WAYS = ("plain", "noise", "adversarial")
 CALIBRATED = "BN calibrated"
-ROWS = (
-    ("plain", "plain", "templates"),
-    ("noise", "noise", "templates"),
-    ("adversarial", "adversarial", "templates"),
-    ("plain,\nSmoothGrad", "plain", "averaged"),
+COLUMNS = (
+    ("trained plainly", "plain", "templates"),
+    ("with noise", "noise", "templates"),
+    ("adversarially", "adversarial", "templates"),
+    ("plainly, SmoothGrad", "plain", "averaged"),
 )
-"""The rows of `hero`: what they are called, how the network was trained, and which templates are shown."""
+"""The columns of `hero`: what they are called, how the network was trained, and which templates are shown."""
 KINDS = {"Linear": "dense", "BatchNorm2d": "BN", "Conv2d": "conv"}
 
 
@@ -147,7 +150,7 @@ def strip(record: Record) -> Figure:
 
 
 def hero(records: Sequence[Record], shown: int = 0) -> Figure:
-    """One picture and its templates of three classes, by how the network was trained; a block for each architecture.
+    """One picture and its templates of three classes (rows), by how the network was trained (columns).
 
     Args:
         records: of 04-airplane; those with pictures are shown.
@@ -158,19 +161,20 @@ def hero(records: Sequence[Record], shown: int = 0) -> Figure:
     for record in with_pictures:
         by_way.setdefault(NETWORK_NAMES[record.config["network"]], {}).setdefault(way(record.config), record)
     names = [CLASSES[with_pictures[0].config["dataset"]][c] for c in PICTURES]
-    rows = [(label, kind, array) for label, kind, array in ROWS if any(kind in each for each in by_way.values())]
-    fig = plt.figure(figsize=(1.9 + 3.6 * len(by_way), 1.25 * len(rows) + 0.3), layout="constrained")
-    grid = fig.add_gridspec(len(rows), 2 + 4 * len(by_way), width_ratios=[1.4, 0.45] + [0.15, 1, 1, 1] * len(by_way))
+    shown_ways = [each for each in COLUMNS if any(each[1] in of for of in by_way.values())]
+    rows = [(architecture, j) for architecture in by_way for j in range(len(names))]
+    widths = [1.5, *[1.0] * len(shown_ways)]
+    fig = plt.figure(figsize=(1.6 * sum(widths), 1.6 * len(rows)), layout="constrained")
+    grid = fig.add_gridspec(len(rows), len(widths), width_ratios=widths)
     image = with_pictures[0].arrays["images"][shown]
-    picture(fig.add_subplot(grid[: max(1, len(rows) // 2), 0]), image, f"the picture: {names[shown]}")
-    for block, (architecture, of) in enumerate(by_way.items()):
-        for i, (label, kind, array) in enumerate(rows):
-            for j, name in enumerate(names):
-                ax = fig.add_subplot(grid[i, 3 + 4 * block + j])
-                head = {0: f"{architecture}: {name}"}.get(j, name) if i == 0 else ""
-                picture(ax, of[kind].arrays[array][shown, j], head, TRUE if j == shown and i == 0 else "black")
-                if not block and not j:
-                    ax.set_ylabel(label, rotation=0, ha="right", va="center", fontsize="small")
+    picture(fig.add_subplot(grid[: len(names), 0]), image, f"the picture: {names[shown]}")
+    for i, (architecture, j) in enumerate(rows):
+        for column, (label, kind, array) in enumerate(shown_ways, 1):
+            ax = fig.add_subplot(grid[i, column])
+            picture(ax, by_way[architecture][kind].arrays[array][shown, j], label if i == 0 else "")
+            if column == 1:
+                name = names[j] if len(by_way) == 1 else f"{architecture}: {names[j]}"
+                ax.set_ylabel(name, fontsize="small", color=TRUE if j == shown else "black")
     return fig
 
 
@@ -193,9 +197,9 @@ def likeness(records: Sequence[Record]) -> pd.DataFrame:
         The rows of the table `likeness` after training, of the others and before training (BatchNorm calibrated) only
         those with the own image or mean; a column `compared` has in words whose templates are compared with whose.
     """
-    table = named(as_table(records, "likeness")).query("bn and bias and measure == 'correlation'")
+    table = measured(records, "likeness").query("bn and bias and measure == 'correlation'")
     of_trained = (table.epoch == table.epochs) & ((table.source == "own") | (table.templates == "true class"))
-    table = table[of_trained | (table.state == "calibrated") & (table.source == "own")]
+    table = table[of_trained | (table.state == control(table)) & (table.source == "own")]
     whose = {
         "own": "",
         "same class": ", another image of the class",
@@ -203,6 +207,25 @@ def likeness(records: Sequence[Record]) -> pd.DataFrame:
     }
     when = np.where(table.state == "trained", "", ", untrained")
     return table.assign(compared=table.templates + table.source.map(whose) + when)
+
+
+def likeness_and_price(records: Sequence[Record]) -> pd.DataFrame:
+    """Likeness and accuracy of each network of 04-airplane, one row for test images as they are, one for moved ones.
+
+    Returns:
+        Columns `architecture`, `trained`, `seed`, `similarity` of the true class's template with its picture, `on`
+        which images `accuracy` is.
+    """
+    likeness, robustness = (with_way(named(as_table(records, of))) for of in ("likeness", "robustness"))
+    own = likeness.query(
+        "state == 'trained' and not averaged and measure == 'correlation' and templates == 'true class' "
+        "and target == 'image' and source == 'own'"
+    ).set_index("record")
+    chosen = robustness[robustness.radius.isin([0.0, 0.5])]
+    return chosen.assign(
+        similarity=chosen.record.map(own.similarity),
+        on=chosen.radius.map({0.0: "images as they are", 0.5: "images moved by up to ½"}),
+    ).rename(columns={"way": "trained", "robust_accuracy": "accuracy"})
 
 
 def cascade(records: Sequence[Record]) -> pd.DataFrame:
@@ -220,6 +243,14 @@ def cascade(records: Sequence[Record]) -> pd.DataFrame:
     return whole.assign(stage_name=[ends.get(row.changed) or names[row.stage] for row in whole.itertuples()])
 
 
+def spaced(stages: Sequence[str]) -> list[str]:
+    """The stages of `cascade` with an empty place before each of those that are no step of the cascade."""
+    ends = [stage for stage in stages if stage in (CALIBRATED, "another seed")]
+    return [stage for stage in stages if stage not in ends] + [
+        place for number, stage in enumerate(ends, 1) for place in (" " * number, stage)
+    ]
+
+
 def _stage_names(table: pd.DataFrame) -> dict[int, str]:
     """Stage → kind of the layer randomised there, numbered from the input: all from there to the output is random."""
     kinds = table[table.changed == "randomised"].drop_duplicates("stage").kind.replace(KINDS).tolist()
@@ -232,8 +263,8 @@ def histograms(records: Sequence[Record]) -> Figure:
 
     Those of the first test images; what stands above a panel is of all of them.
     """
-    table = named(as_table(records, "evaluation")).query("split == 'test'")
-    at = {"before": table[table.state == "calibrated"], "after": table[table.epoch == table.epochs]}
+    table = measured(records, "evaluation").query("split == 'test'")
+    at = {"before": table[table.state == control(table)], "after": table[table.epoch == table.epochs]}
     groups = at["before"].networks.unique()
     fig, axes = plt.subplots(2, len(groups), squeeze=False)
     fig.set_size_inches(2.2 + 2.4 * axes.shape[1], 4.8)
@@ -262,7 +293,7 @@ def separation(ax: Axes, true: np.ndarray, false: np.ndarray) -> Axes:
 
 def prior(axes: Sequence[Axes], records: Sequence[Record]) -> Sequence[Axes]:
     """Mean biases of skewed less balanced networks against the log prior, with the mean slope; a panel a group."""
-    table = named(as_table(records, "classes"))
+    table = measured(records, "classes")
     for ax, (name, rows) in zip(axes, arms(table, "networks"), strict=True):
         slopes = []
         for (_, of_seed), marker in zip(arms(rows, "seed"), itertools.cycle("osD^v"), strict=False):

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from maso_book.ch04.verdicts import data_name, named, trained_on_test, way, with_way
+from maso_book.ch04.verdicts import data_name, is_first_edition, measured, named, trained_on_test, way, with_way
 from maso_book.records import Record
 from maso_book.statistics import interval
 from maso_book.tidy import arms, as_table, paired
 
 if TYPE_CHECKING:
     import pandas as pd
+
+ORIGINS = ("black", "mean image", "grey")
 
 
 def _markdown(head: str, align: str, rows: Iterable[Sequence[str]]) -> str:
@@ -28,23 +30,22 @@ def _cell(values: pd.Series, mean: str, half: str) -> str:
 
 def deciding(records: Sequence[Record]) -> str:
     """Accuracy of the output and of its parts, agreement of each part with it, and the match's share of the margin."""
-    alone, margin = (named(as_table(records, of)) for of in ("deciding", "margin"))
+    old, alone = is_first_edition(records), measured(records, "deciding")
+    margin = measured(records, "deciding" if old else "margin")
     rows = []
-    for name, whole in arms(trained_on_test(named(as_table(records, "evaluation"))), "networks"):
+    for name, whole in arms(trained_on_test(measured(records, "evaluation")), "networks"):
         scores = dict(arms(alone[alone.networks == name], "scores"))
-        shares = dict(arms(margin[margin.networks == name], "origin"))
+        shares = {} if old else dict(arms(margin[margin.networks == name], "origin"))
         columns = [whole.accuracy, *(scores[part].accuracy for part in ("inner", "bias"))]
         columns += [scores[part].agreement for part in ("inner", "bias")]
-        columns += [shares[origin].share for origin in ("black", "mean image", "grey")]
+        columns += [shares[origin].share for origin in ORIGINS if shares]
         cells = [_cell(values, ".1%", ".1%") for values in columns]
         if not (whole.bn | whole.bias).any():  # b[x] = 0: rounding would decide
             cells[2] = cells[4] = "–"
         rows.append([name, *cells])
-    head = (
-        "networks | accuracy | inner product alone | bias alone | agrees: inner product | agrees: bias "
-        "| share of the margin from black | from the mean image | from grey"
-    )
-    return _markdown(head, "lrrrrrrrr", rows)
+    head = ["networks", "accuracy", "inner product alone", "bias alone", "agrees: inner product", "agrees: bias"]
+    head += [] if old else [f"share of the margin from {origin}" for origin in ORIGINS]
+    return _markdown(" | ".join(head), "l" + "r" * (len(head) - 1), rows)
 
 
 def airplane(records: Sequence[Record]) -> str:
@@ -56,7 +57,8 @@ def airplane(records: Sequence[Record]) -> str:
     wanted = {
         "true class": ("trained", False, "true class", "image", "own"),
         "others": ("trained", False, "other classes", "image", "own"),
-        "another class's image": ("trained", False, "true class", "image", "another class"),
+        "another of the class": ("trained", False, "true class", "image", "same class"),
+        "another class's": ("trained", False, "true class", "image", "another class"),
         "class mean": ("trained", False, "true class", "class mean", "own"),
         "SmoothGrad": ("trained", True, "true class", "image", "own"),
         "untrained": ("calibrated", False, "true class", "image", "own"),
@@ -71,11 +73,13 @@ def airplane(records: Sequence[Record]) -> str:
         cells += [_cell(values[key].similarity, "+.3f", ".3f") for key in wanted.values()]
         rows.append([architecture, kind, str(int(of.epochs.iloc[0])), *cells])
     head = " | ".join(["network", "trained", "epochs", "accuracy", "attacked, radius ½", *wanted])
-    return _markdown(head, "llrrrrrrrrr", rows)
+    return _markdown(head, "ll" + "r" * (len(wanted) + 3), rows)
 
 
 def cause(records: Sequence[Record]) -> str:
     """Rank correlation of magnitudes with those of changed networks under each condition, and shares of zeros."""
+    if is_first_edition(records):
+        return "The causes have no records yet."
     table, zeros = (named(as_table(records, of)) for of in ("cause", "zeros"))
     rows, conditions = [], list(table.condition.unique())
     for (name, changed), of in arms(table, "networks", "changed"):
@@ -87,22 +91,29 @@ def cause(records: Sequence[Record]) -> str:
     return _markdown(head, "ll" + "r" * (len(conditions) + 1), rows)
 
 
+def edition(records: Sequence[Record]) -> str:
+    """A line that says so where these are the records of the first edition; empty otherwise."""
+    if not is_first_edition(records):
+        return ""
+    return (
+        "*The runs of the second edition (new seeds, all training images, calibrated controls) have no records here "
+        "yet. What follows shows, but for the airplane, those of the first: seeds 0 to 4, trained for few epochs on a "
+        "CPU, the untrained network as it was initialised, pixels counted from black, margins not divided.*"
+    )
+
+
 def training(records: Sequence[Record]) -> str:
     """How the networks of these records were trained, and what came of it: a row for each group."""
-    import pandas as pd
-
-    table = named(as_table(records, "networks"))
+    configs = {record.hash: {"noise": 0.0, "attack": 0.0, "augment": False} | record.config for record in records}
     seconds = {record.hash: record.provenance.get("training_seconds", float("nan")) for record in records}
-    table = table.assign(
-        seconds=table.record.map(seconds),
-        way=[way(row) if "attack" in row else "plain" for row in table.to_dict("records")],
-    )
+    table = named(as_table(records, "networks"))
+    table = table.assign(seconds=table.record.map(seconds), way=[way(configs[name]) for name in table.record])
     rows = []
     for (name, kind), of in arms(table, "networks", "way"):
-        first = of.iloc[0]
-        moved = bool(first.get("augment", False)) if not pd.isna(first.get("augment", False)) else False
+        first = configs[of.record.iloc[0]]
+        moved = "flips and shifts" if first["augment"] else "none"
         rows.append([
-            name, kind, f"{first.lr:g}", "flips and shifts" if moved else "none", str(of.seed.nunique()),
+            name, kind, f"{first['lr']:g}", moved, str(of.seed.nunique()),
             _cell(of.validation_accuracy, ".1%", ".1%"), f"{of.seconds.mean():.1f}",
         ])  # fmt: skip
     head = "networks | trained | highest rate | augmentation | seeds | validation accuracy | seconds of training"
@@ -111,7 +122,7 @@ def training(records: Sequence[Record]) -> str:
 
 def common_part(records: Sequence[Record]) -> str:
     """Correlations with the picture of the templates as they are and less their mean over the classes; cosines."""
-    table = named(as_table(records, "likeness")).query("epoch == epochs")
+    table = measured(records, "likeness").query("epoch == epochs")
     measures = [(m, t) for m in ("correlation", "relative correlation", "cosine") for t in table.templates.unique()]
     rows = []
     for name, of_networks in arms(table.query("bn and bias and target == 'image' and source == 'own'"), "networks"):
@@ -132,8 +143,8 @@ def classical(pictures: Sequence[Record], templates: Sequence[Record]) -> str:
             name = ""
         recipe = {key: value for key, value in record.config.items() if key != "images"}
         for same in (r for r in templates if {key: r.config.get(key) for key in recipe} == recipe):
-            network = trained_on_test(as_table([same], "evaluation")).iloc[0]
-            true, others = as_table([same], "likeness").query("measure == 'relative correlation'").similarity
+            network = trained_on_test(measured([same], "evaluation")).iloc[0]
+            true, others = measured([same], "likeness").query("measure == 'relative correlation'").similarity
             rows.append(_filter("", "network", network.accuracy, true, others, network.auc))
     return _markdown("data | filter | accuracy | correlation, true class | correlation, others | area", "llrrrr", rows)
 
@@ -144,16 +155,17 @@ def _filter(name: str, label: str, accuracy: float, true: float, others: float, 
 
 def priors(records: Sequence[Record]) -> str:
     """Slope of each part against the log prior less that of the balanced network, by origin; and the accuracies."""
-    slopes = named(as_table(records, "slopes"))
+    slopes = measured(records, "slopes")
     rows = []
     for name, networks in arms(named(as_table(records, "networks")), "networks"):
         values = {
             key: paired(of, "slope", by="prior", first="skewed", second="balanced")
             for key, of in arms(slopes[slopes.networks == name], "place", "origin")
         }
-        parts = [("outputs", "any"), *(("bias", o) for o in ("black", "mean image", "grey")), ("output bias", "any")]
+        parts = [("outputs", "any"), *(("bias", origin) for origin in ORIGINS), ("output bias", "any")]
         accuracies = [_cell(of.accuracy, ".1%", ".1%") for _, of in arms(networks, "prior")]
-        rows.append([name, *(_cell(values[part], "+.2f", ".2f") for part in parts), *accuracies])
+        slopes_of = [_cell(values[part], "+.2f", ".2f") if part in values else "–" for part in parts]
+        rows.append([name, *slopes_of, *accuracies])
     head = (
         "networks | outputs | $b[x]_c$ from black | from the mean image | from grey | last layer's bias "
         "| accuracy, skewed | balanced"

@@ -20,9 +20,9 @@ EXACT = 1e-12
 UNIMODAL, FORGOTTEN, SIGNIFICANT = 0.01, 0.1, 0.05
 LEAST = {"04.2": 0.05, "04.3": 0.05, "04.4": 0.05, "04.5": 0.05, "04.6": 0.1, "04.7": 0.02}
 """The smallest effects of interest, as the claims have them."""
-REPRODUCED = 0.05
+REPRODUCED, COMPARISONS = 0.05, 4
 NAMES = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "cifar10": "CIFAR-10", "digits": "digits"}
-NETWORK_NAMES = {"small_cnn": "smallCNN", "large_cnn": "largeCNN"}
+NETWORK_NAMES = {"small_cnn": "smallCNN", "large_cnn": "largeCNN", "dense_cnn": "DenseCNN"}
 
 # What the figures, the tables and the verdicts share ------------------------------------------------------------------
 
@@ -57,6 +57,38 @@ def with_way(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(way=[way(row) for row in rows], architecture=table.network.map(NETWORK_NAMES))
 
 
+def is_first_edition(records: Sequence[Record]) -> bool:
+    """Whether these records were made before margins, origins and the causes of the sanity check were measured."""
+    tables = records[0].tables
+    return not {"margin", "cause"} & tables.keys() and not any("origin" in row for row in tables.get("slopes", ()))
+
+
+def measured(records: Sequence[Record], of: str) -> pd.DataFrame:
+    """A table of these records with its `networks` named; those of the first edition in the form of the second.
+
+    Their untrained control is not calibrated, their biases have black as the origin.
+    """
+    table = named(as_table(records, of))
+    if of in ("deciding", "likeness") and "split" in table:
+        table = table.query("split == 'test'").drop(columns="split")
+    if of == "deciding" and "epoch" in table:
+        table = table.query("epoch == epochs")
+    if of in ("evaluation", "likeness") and "state" not in table:
+        table = table.assign(state=["trained" if epoch else "untrained" for epoch in table.epoch])
+    if of == "slopes" and "origin" not in table:
+        table = table.assign(origin=["any" if "output" in place else "black" for place in table.place])
+    if of == "classes" and "place" in table:
+        table = table.query("place == 'bias'")
+    if of == "networks" and "exact_images" not in table and "sum_error" in table:
+        table = table.assign(exact_images=table.images)
+    return table
+
+
+def control(table: pd.DataFrame) -> str:
+    """The state of the untrained network that the trained one is held against: calibrated, where it was measured."""
+    return "calibrated" if "calibrated" in set(table.state) else "untrained"
+
+
 def trained_on_test(table: pd.DataFrame) -> pd.DataFrame:
     """The rows of trained networks and test images."""
     return table.query("split == 'test' and epoch == epochs")
@@ -75,6 +107,7 @@ def verdicts(results: dict[str, list[Record]]) -> list[Verdict]:
         name: [r for r in records if not any(row.get("diverged") for row in r.tables.get("networks", ()))]
         for name, records in results.items()
     }
+    large = converged.get("04-airplane-large", [])
     judges: list[Judge] = [
         ("04.1", _judge_exact, ["04-templates"]),
         ("04.2", _judge_deciding, ["04-templates"]),
@@ -82,7 +115,7 @@ def verdicts(results: dict[str, list[Record]]) -> list[Verdict]:
         ("04.4", _judge_modes, ["04-templates"]),
         ("04.5", _judge_sanity, ["04-sanity"]),
         ("04.6", _judge_prior, ["04-prior"]),
-        ("04.7", _judge_airplane, ["04-airplane", "04-airplane-large"]),
+        ("04.7", lambda claim, small: _judge_airplane(claim, [*small, *large]), ["04-airplane"]),
     ]
     return judged(converged, judges)
 
@@ -99,16 +132,37 @@ class Effect:
         return self.interval.low > 0 and self.adjusted < SIGNIFICANT and self.interval.mean >= least
 
 
-def effects(values: Mapping[Any, pd.Series]) -> dict[Any, Effect]:
-    """Effects by name from their values over seeds."""
-    adjusted = holm([p_value(each) for each in values.values()])
+FIRST_EDITION = (
+    "The criterion asks for new seeds, which have no records yet; the verdict by the first edition's criterion is on "
+    "the claims page. What the first edition's records (seeds 0 to 4) say:"
+)
+
+
+def effects(values: Mapping[Any, pd.Series], *, of: int = 0) -> dict[Any, Effect]:
+    """Effects by name from their values over seeds, adjusted for their number, or for `of` where some are missing."""
+    found = [p_value(each) for each in values.values()]
+    adjusted = holm(found + [1.0] * (of - len(found)))[: len(found)]
     return {name: Effect(interval(each), p) for (name, each), p in zip(values.items(), adjusted, strict=True)}
 
 
 def _verdict(
-    claim: str, table: pd.DataFrame, outcome: Outcome, evidence: str, *, effect: str, part: str = "", seeds: int = 5
+    claim: str,
+    table: pd.DataFrame,
+    outcome: Outcome,
+    evidence: str,
+    *,
+    effect: str,
+    part: str = "",
+    seeds: int = 5,
+    old: bool = False,
 ) -> Verdict:
-    """The verdict, or "not tested" where a group of networks has too few seeds or the images are not real."""
+    """The verdict, or "not tested" where a group of networks has too few seeds or the images are not real.
+
+    Args:
+        old: the records are the first edition's, which the criterion does not judge.
+    """
+    if old:
+        return Verdict(claim, "not tested", f"{FIRST_EDITION} {evidence}", "new seeds not run yet")
     few = not enough(table, "networks", seeds=seeds)
     if few or not (table.bn & table.bias).any() or "digits" in set(table.dataset):
         return Verdict(claim, "not tested", f"The criterion asks for {seeds} seeds on real images. {evidence}", effect)
@@ -125,13 +179,13 @@ def _outcome(whole: bool, some: bool, *, refuted: bool = True) -> Outcome:
 
 
 def _judge_exact(claim: str, records: list[Record]) -> Verdict:
-    table = named(as_table(records, "networks"))
+    table = measured(records, "networks")
     worst = table[["sum_error", "inner_error", "bias_error"]].max()
     enough_images = table.exact_images >= table.network.map({"large_cnn": 200}).fillna(1000)
     evidence = (
-        f"{len(records)} networks, {table.exact_images.min():,} to {table.exact_images.max():,} test images each: the "
-        f"sum differs from the output by at most {worst.sum_error:.1e}, the inner product from that by hand by "
-        f"{worst.inner_error:.1e}, the bias by {worst.bias_error:.1e} (of the largest output)."
+        f"{len(records)} networks, at least {table.exact_images.min():,} test images each: the sum differs from the "
+        f"output by at most {worst.sum_error:.1e}, the inner product from that by hand by {worst.inner_error:.1e}, the "
+        f"bias by {worst.bias_error:.1e} (of the largest output)."
     )
 
     outcome: Outcome = "holds" if enough_images.all() else "not tested"
@@ -142,6 +196,8 @@ def _judge_exact(claim: str, records: list[Record]) -> Verdict:
 
 
 def _judge_deciding(claim: str, records: list[Record]) -> Verdict:
+    if is_first_edition(records):
+        return _agreements(claim, records)
     table, least = named(as_table(records, "margin")), LEAST[claim]
     chosen = table.query("bn or bias")
     values = {
@@ -172,6 +228,18 @@ def _judge_deciding(claim: str, records: list[Record]) -> Verdict:
     )
 
 
+def _agreements(claim: str, records: list[Record]) -> Verdict:
+    """What the first edition measured in place of the margin."""
+    table = measured(records, "deciding").query("bn or bias")
+    parts = [
+        f"{name} {rows[rows.scores == 'inner'].agreement.mean():.0%} and "
+        f"{rows[rows.scores == 'bias'].agreement.mean():.0%}"
+        for name, rows in arms(table, "networks")
+    ]
+    evidence = "How often the inner product alone, and the bias alone, choose the class of the output: "
+    return _verdict(claim, table, "not tested", evidence + "; ".join(parts) + ".", effect="", old=True)
+
+
 def tests_of_likeness(rows: pd.DataFrame) -> tuple[dict[str, Interval], dict[str, Interval]]:
     """The intervals that claim 04.3 asks to be above 0 ("object") and below 0 ("negative").
 
@@ -182,9 +250,9 @@ def tests_of_likeness(rows: pd.DataFrame) -> tuple[dict[str, Interval], dict[str
     columns = ["templates", "target", "source"]
     at = {
         state: of.pivot(index="seed", columns=columns, values="similarity")
-        for state, of in arms(rows[(rows.state == "calibrated") | (rows.epoch == rows.epochs)], "state")
+        for state, of in arms(rows[(rows.epoch == 0) | (rows.epoch == rows.epochs)], "state")
     }
-    start, end = at["calibrated"], at["trained"]
+    start, end = at[control(rows)], at["trained"]
     is_object: dict[str, Interval] = {}
     for target in ("image", "class mean"):
         own, elsewhere = ("true class", target, "own"), ("true class", target, "another class")
@@ -199,7 +267,7 @@ def tests_of_likeness(rows: pd.DataFrame) -> tuple[dict[str, Interval], dict[str
 
 
 def _judge_likeness(claim: str, records: list[Record]) -> Verdict:
-    table, least = named(as_table(records, "likeness")), LEAST[claim]
+    table, least, old = measured(records, "likeness"), LEAST[claim], is_first_edition(records)
     chosen = table.query("bn and bias and measure == 'correlation'")
     parts, true, others, objects, negatives = [], [], [], [], []
     for name, rows in arms(chosen, "networks"):
@@ -220,30 +288,33 @@ def _judge_likeness(claim: str, records: list[Record]) -> Verdict:
         claim,
         table,
         _outcome(all(both), any(both)),
-        f"Correlation of template and image, for an object at least {least}; untrained means calibrated. "
-        f"{'. '.join(parts)}.",
+        f"Correlation of template and image, for an object at least {least}; untrained is "
+        f"{'as it was initialised' if old else 'calibrated'}. {'. '.join(parts)}.",
         effect=f"true class {_range(true, '+.3f')}, others {_range(others, '+.3f')}",
         part=f"object in {_share(objects)} groups, negative in {sum(negatives)}",
+        old=old,
     )
 
 
 def _judge_modes(claim: str, records: list[Record]) -> Verdict:
-    table = named(as_table(records, "evaluation")).query("bn and bias")
-    followed = table[table.record.isin(table[table.state == "calibrated"].record)]
+    table, old = measured(records, "evaluation").query("bn and bias"), is_first_edition(records)
+    untrained = control(table)
+    followed = table[table.record.isin(table[table.state == untrained].record)]
     values: dict[Any, pd.Series] = {}
     areas, unimodal = {}, {}
     for (name, split), rows in arms(followed, "networks", "split"):
         last = rows[rows.epoch == rows.epochs]
-        ends = rows[(rows.state == "calibrated") | (rows.epoch == rows.epochs)]
-        values[name, split] = paired(ends, "auc", by="state", first="trained", second="calibrated")
+        ends = rows[(rows.state == untrained) | (rows.epoch == rows.epochs)]
+        values[name, split] = paired(ends, "auc", by="state", first="trained", second=untrained)
         areas[name, split] = interval(last.auc)
         unimodal[name, split] = list(last.dip_p >= UNIMODAL)
 
     gains = effects(values)
     two_modes = {key: gains[key].at_least(LEAST[claim]) and not any(unimodal[key]) for key in gains}
+    compared = "untrained" if old else "untrained and calibrated"
     parts = [
-        f"{name}, {split}: area {areas[name, split].mean:.3f} ({gains[name, split].interval:+.3f} over untrained and "
-        f"calibrated), one mode rejected in {_share([not one for one in unimodal[name, split]])}"
+        f"{name}, {split}: area {areas[name, split].mean:.3f} ({gains[name, split].interval:+.3f} over {compared}), "
+        f"one mode rejected in {_share([not one for one in unimodal[name, split]])}"
         for name, split in gains
     ]
     rejected = [not one for each in unimodal.values() for one in each]
@@ -254,11 +325,13 @@ def _judge_modes(claim: str, records: list[Record]) -> Verdict:
         "; ".join(parts) + ".",
         effect=f"area {_range(areas.values(), '.2f')}, one mode rejected in {_share(rejected)}",
         part=", ".join(dict.fromkeys(name for (name, _), two in two_modes.items() if two)),
+        old=old,
     )
 
 
 def _judge_sanity(claim: str, records: list[Record]) -> Verdict:
-    table, least = named(as_table(records, "cascade")), LEAST[claim]
+    table, least, old = named(as_table(records, "cascade")), LEAST[claim], is_first_edition(records)
+    random_networks = [control for control in RANDOM if control in set(table.changed)]
     worst = as_table(records, "identity").gradient_error.max()
     parts, forgets = [], {}
     margins: list[Interval] = []
@@ -267,23 +340,26 @@ def _judge_sanity(claim: str, records: list[Record]) -> Verdict:
         said = []
         for entries, of in arms(rows, "entries"):
             ends = of[(of.changed != "randomised") | (of.stage == of.stage.max())]
-            random = {control: interval(ends[ends.changed == control].rank_correlation) for control in RANDOM}
+            random = {control: interval(ends[ends.changed == control].rank_correlation) for control in random_networks}
             margin = {
                 control: interval(paired(ends, "rank_correlation", by="changed", first="another seed", second=control))
-                for control in RANDOM
+                for control in random_networks
             }
             forgets[name, entries] = all(
                 random[control].high < FORGOTTEN and margin[control].sign > 0 and margin[control].mean >= least
-                for control in RANDOM
+                for control in random_networks
             )
             if entries == "signed":
                 margins += margin.values()
             else:
                 left += random.values()
             said.append(
-                f"{entries} {random['randomised']:+.3f} when all is random, {random['calibrated'].mean:+.3f} with "
-                f"calibrated BatchNorm ({margin['randomised']:+.3f} and {margin['calibrated'].mean:+.3f} more between "
-                "two trained networks)"
+                f"{entries} "
+                + " and ".join(
+                    f"{random[control]:+.3f} ({margin[control].mean:+.3f} more between two trained networks) "
+                    f"{RANDOM[control]}"
+                    for control in random_networks
+                )
             )
         parts.append(f"{name}: {', '.join(said)}")
 
@@ -292,14 +368,17 @@ def _judge_sanity(claim: str, records: list[Record]) -> Verdict:
         claim,
         table,
         "does not hold" if worst > EXACT else _outcome(all(forgets.values()), any(map(all, kinds.values()))),
-        f"Gradient and template by hand differ by at most {worst:.1e}. " + "; ".join(parts) + f". {_cause(records)}",
+        f"Gradient and template by hand differ by at most {worst:.1e}. "
+        + "; ".join(parts)
+        + f".{'' if old else _cause(records)}",
         effect=f"signed {_range(margins, '+.2f')} over random; magnitudes {_range(left, '.2f')}",
         part=f"signed in {_share(kinds['signed'])} groups, magnitudes in {_share(kinds['magnitude'])}",
+        old=old,
     )
 
 
-RANDOM = ("randomised", "calibrated")
-"""The networks with all layers randomised: BatchNorm reset, and calibrated on training images."""
+RANDOM = {"randomised": "when all is random", "calibrated": "with BatchNorm calibrated, too"}
+"""The networks with all layers randomised, in words."""
 
 
 def _cause(records: list[Record]) -> str:
@@ -310,11 +389,11 @@ def _cause(records: list[Record]) -> str:
         + ", ".join(f"{condition} {of.rank_correlation.mean():.2f}" for condition, of in arms(rows, "condition"))
         for name, rows in arms(table, "networks")
     ]
-    return "Magnitudes against the randomised network: " + "; ".join(parts) + "."
+    return " Magnitudes against the randomised network: " + "; ".join(parts) + "."
 
 
 def _judge_prior(claim: str, records: list[Record]) -> Verdict:
-    table, least = named(as_table(records, "slopes")), LEAST[claim]
+    table, least = measured(records, "slopes"), LEAST[claim]
     slopes = {
         key: paired(of, "slope", by="prior", first="skewed", second="balanced")
         for key, of in arms(table, "networks", "place", "origin")
@@ -342,6 +421,7 @@ def _judge_prior(claim: str, records: list[Record]) -> Verdict:
         effect=f"slope of the bias {_range([each.interval for each in biases.values()], '+.2f')}",
         part=f"most of the slope for {_share(carried)} origins and data sets",
         seeds=10,
+        old=is_first_edition(records),
     )
 
 
@@ -356,24 +436,24 @@ def correlations_of(records: Sequence[Record], array: str) -> dict[tuple[str, st
     return {key: np.stack([by_seed[seed] for seed in sorted(by_seed)]) for key, by_seed in found.items()}
 
 
-def _judge_airplane(claim: str, small: list[Record], large: list[Record]) -> Verdict:
-    records, least = [*small, *large], LEAST[claim]
+def _judge_airplane(claim: str, records: list[Record]) -> Verdict:
+    least = LEAST[claim]
     table = with_way(named(as_table(records, "likeness")))
     table = table.query("state == 'trained' and not averaged and measure == 'correlation' and target == 'image'")
     wide = table.pivot(index=["architecture", "way", "seed"], columns=["templates", "source"], values="similarity")
     own, others = wide["true class", "own"], wide["other classes", "own"]
     net = own - wide["true class", "another class"]
 
+    images = correlations_of(records, "own")
+
     def gains(values: pd.Series) -> dict[Any, pd.Series]:
         return {
             (architecture, kind): (values[architecture][kind] - values[architecture]["plain"]).dropna()
-            for architecture in values.index.unique("architecture")
-            for kind in values[architecture].index.unique("way")
-            if kind != "plain"
+            for architecture, kind in images
+            if kind != "plain" and (architecture, "plain") in images
         }
 
-    found, less_another = effects(gains(own)), effects(gains(net))
-    images = correlations_of(records, "own")
+    found, less_another = (effects(gains(values), of=COMPARISONS) for values in (own, net))
     over_images = {
         (architecture, kind): bootstrap(images[architecture, kind] - images[architecture, "plain"])
         for architecture, kind in found
@@ -387,6 +467,7 @@ def _judge_airplane(claim: str, small: list[Record], large: list[Record]) -> Ver
         for key, each in found.items()
     }
 
+    missing = "" if len(found) == COMPARISONS else f"{len(found)} of {COMPARISONS} comparisons have records."
     means = [each.interval for each in found.values()]
     shown = {(a, w): (interval(own[a][w]), interval(others[a][w])) for a, w in images}
     reproduced = [f"{a} {w}" for (a, w), (true, false) in shown.items() if true.low > REPRODUCED and false.high < 0]
@@ -401,13 +482,13 @@ def _judge_airplane(claim: str, small: list[Record], large: list[Record]) -> Ver
         claim,
         table,
         _outcome(
-            all(passed.values()) and len(passed) == 4,
+            all(passed.values()) and len(passed) == COMPARISONS,
             any(passed.values()),
             refuted=any(each.interval.high < least for each in found.values()),
         ),
         f"Correlation of $A_y$ with the picture: {'; '.join(parts)}. Over plain training: {'; '.join(more)}. The "
-        f"talk's picture is reproduced by: {', '.join(reproduced) or 'no arm'}.",
-        effect=f"{_range(means, '+.3f')} over plain, {_share(list(passed.values()))}",
+        f"talk's picture is reproduced by: {', '.join(reproduced) or 'no arm'}. {missing}",
+        effect=f"{_range(means, '+.3f')} over plain, {sum(passed.values())} of {COMPARISONS}",
         part=", ".join(f"{a} {w}" for (a, w), ok in passed.items() if ok),
     )
 

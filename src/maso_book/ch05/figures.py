@@ -14,9 +14,10 @@ from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 
 from maso.matched import by_truth
+from maso_book.ch05.memory import ORIGINS, SPLITS, STATES
 from maso_book.ch05.optimum import CLOSED_FORMS
 from maso_book.ch05.templates import LABELS
-from maso_book.ch05.verdicts import TOLERANCE
+from maso_book.ch05.verdicts import NAMES, TOLERANCE, after_training, named
 from maso_book.datasets import CLASSES
 from maso_book.records import Record
 from maso_book.style import PALETTE
@@ -175,29 +176,54 @@ def inner_products(records: Sequence[Record]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-PATTERNS = {
-    "own template, image less mean": ("train", "centred", "pattern"),
-    "own template, image as given": ("train", "given", "pattern"),
-    "outputs (with bias)": ("train", "centred", "pattern_outputs"),
-    "templates of other images": ("train", "centred", "pattern_others"),
-    "test images, own template": ("test", "centred", "pattern"),
-}
-"""The sign pattern and its neighbours: in words → the split, the reading and the column of the table `templates`."""
-
-
-def patterns(templates: pd.DataFrame) -> pd.DataFrame:
-    """Shares of images with the sign pattern, one row for each of `PATTERNS`: the columns `pattern of` and `share`.
+def courses(records: Sequence[Record]) -> pd.DataFrame:
+    """The gap while training, the class named by the label: rows of the table `gaps` with the column `images`.
 
     Args:
-        templates: rows of the table `templates` of 05-templates.
+        records: of 05-memory or 05-memory-widths.
+
+    Returns:
+        The rows of trained networks, and of the calibrated one at epoch 0; `images` says labels and split.
+    """
+    table = named(records, "gaps").query("named_by == 'label' and state != 'untrained'")
+    return table.assign(images=table["labels"] + " labels, " + table["split"])
+
+
+def negatives(records: Sequence[Record]) -> pd.DataFrame:
+    """How many false classes have a negative inner product: training images less their mean, after training.
+
+    Args:
+        records: of 05-memory.
+
+    Returns:
+        Columns `arm`, `labels`, `seed`, `signs` ("observed" or "independent"), `negative` and `share` of the images.
     """
     import pandas as pd
 
+    place = STATES.index("trained"), SPLITS.index("train"), ORIGINS.index("centred")
     parts = []
-    for name, (split, reading, column) in PATTERNS.items():
-        rows = templates[(templates["split"] == split) & (templates["reading"] == reading)]
-        parts.append(rows.assign(**{"pattern of": name, "share": rows[column]}))
+    for record in (record for record in records if record.arrays):
+        config = record.config
+        about = {"arm": NAMES[config["network"]], "labels": config["labels"], "seed": config["seed"]}
+        for signs, values in zip(("observed", "independent"), record.arrays["negatives"][place], strict=True):
+            numbers = np.arange(len(values))
+            parts.append(pd.DataFrame({**about, "signs": signs, "negative": numbers, "share": values.astype(float)}))
     return pd.concat(parts, ignore_index=True)
+
+
+PARTS = {"gap": "gap", "gap_for": "units for the class", "gap_against": "units against it"}
+"""The gap and its parts: columns of the table `gaps` → in words."""
+
+
+def parts(records: Sequence[Record]) -> pd.DataFrame:
+    """The gap on training images after training and its two parts, a row each: the columns `part` and `cosine`.
+
+    Args:
+        records: of 05-memory-widths.
+    """
+    table = named(records, "gaps").query("named_by == 'label' and split == 'train'")
+    kept = after_training(table)[["arm", "width", "labels", "seed", *PARTS]].rename(columns=PARTS)
+    return kept.melt(["arm", "width", "labels", "seed"], var_name="part", value_name="cosine")
 
 
 def epoch_axis(ax: Axes, epochs: Iterable[int]) -> Axes:

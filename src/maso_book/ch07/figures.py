@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from maso.codes import codes, vq_distance
 from maso.partition import Plane, partition
 from maso_book.ch07.agreement import BINS
+from maso_book.ch07.depth import MASKED, RELU, K
 from maso_book.ch07.tables import in_words, title
-from maso_book.ch07.verdicts import CONTROLS, advantages
+from maso_book.ch07.verdicts import FIRST_CONTROLS, advantages, named
 from maso_book.datasets import CLASSES
 from maso_book.records import Record
 from maso_book.statistics import interval
@@ -61,12 +62,34 @@ def curves(standard: Sequence[Record], twins: Sequence[Record]) -> pd.DataFrame:
 def comparisons(standard: Sequence[Record], twins: Sequence[Record]) -> pd.DataFrame:
     """`advantages` in the order of the controls, with these (`less`) and the layers (`layer`) in words."""
     table = advantages(standard, twins)
-    table = table.iloc[table["control"].map(CONTROLS.index).argsort(kind="stable")]
+    table = table.iloc[table["control"].map(FIRST_CONTROLS.index).argsort(kind="stable")]
     names = zip(table["control"], table["dataset"], table["network"], strict=True)
     return table.assign(
         less=[f"less {control} ({title(dataset, network)})" for control, dataset, network in names],
         layer="last " + table["kind"],
     )
+
+
+DEPTH_ARMS = {  # arm of 07-twins and 07-all-images -> colour, marker, dashes
+    "trained": (PALETTE["blue"], "o", ""),
+    "trained, permuted labels": (PALETTE["vermilion"], "^", (5, 1.5, 1, 1.5)),
+    "untrained, calibrated": (PALETTE["green"], "D", (3, 1)),
+    "untrained": (PALETTE["black"], "s", (4, 1.5)),
+}
+DEPTH_COLOURS, DEPTH_MARKERS, DEPTH_DASHES = ({arm: look[i] for arm, look in DEPTH_ARMS.items()} for i in range(3))
+
+
+def depth(records: Sequence[Record]) -> pd.DataFrame:
+    """Agreement of the `K` nearest by layer: `panel`, `arm` (of `DEPTH_ARMS`), `layer`, `seed`, `label_agreement`.
+
+    Pools are those without their empty windows. Of twins the one with true labels stands for the untrained network.
+    """
+    table = named(records)
+    chosen = (table["k"] == K) & table["kind"].isin((RELU, MASKED))
+    table = table[chosen & ((table["labels"] == "true") | (table["arm"] == "trained"))]
+    words = {"calibrated": "untrained, calibrated"}
+    arm = table["arm"].replace(words).mask(table["labels"] == "permuted", "trained, permuted labels")
+    return table.assign(arm=arm, layer=table["distance"])[["panel", "arm", "layer", "seed", "label_agreement"]]
 
 
 # Cells ----------------------------------------------------------------------------------------------------------------

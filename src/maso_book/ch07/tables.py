@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 
 from maso_book.ch07.agreement import EUCLID, KS
+from maso_book.ch07.depth import ARMS, MASKED
 from maso_book.ch07.speed import FLOOR
-from maso_book.ch07.verdicts import DISAGREEMENTS, VIOLATIONS, agreements
+from maso_book.ch07.verdicts import DISAGREEMENTS, VIOLATIONS, agreements, named
 from maso_book.records import Record
 from maso_book.statistics import interval
 from maso_book.tidy import arms, as_table
@@ -73,6 +74,24 @@ def accuracy_table(records: Sequence[Record]) -> str:
         if not network["diverged"]:
             accuracies = "{training_accuracy:.1%} | {test_accuracy:.1%} |".format_map(network)
         lines.append(f"| {about} | {config['samples'] or 'all'} | {accuracies}")
+    return "\n".join(lines)
+
+
+def hub_table(records: Sequence[Record]) -> str:
+    """How often the image found most often is among the five nearest; pools with and without empty windows."""
+    lines = [
+        "| network | layer | most frequent, untrained | calibrated | trained | skewness, trained | empty windows |",
+        "|---|---|--:|--:|--:|--:|--:|",
+    ]
+    hubs, windows = (named(records, of).query("labels == 'true'") for of in ("hubs", "windows"))
+    for (panel, kind, distance), rows in arms(hubs, "panel", "kind", "distance"):
+        found = {arm: of["most_frequent"].mean() for arm, of in arms(rows, "arm")}
+        skewness = rows[rows["arm"] == "trained"]["skewness"].mean()
+        empty = windows[(windows["panel"] == panel) & (windows["distance"] == distance) & (windows["arm"] == "trained")]
+        share = f"{empty['empty'].mean():.1%}" if kind in ("pool", MASKED) else ""
+        name = f"{distance}, masked" if kind == MASKED else distance
+        shares = " | ".join(f"{found[arm]:.1%}" for arm in ARMS)
+        lines.append(f"| {panel} | {name} | {shares} | {skewness:.1f} | {share} |")
     return "\n".join(lines)
 
 
