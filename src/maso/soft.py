@@ -11,8 +11,8 @@ one, and β = 0 the mean of the lines.  For a ReLU that is swish, u σ(ηu).  Tw
 - "softplus": (1 − β) log Σ_r exp(ℓ_r / (1 − β)), for a hinge (1 − β) softplus(h / (1 − β));
 - "mix": the mean of the two, which is "Curvature Tuning" where it is put at the ReLUs alone.
 
-A gate with pieces of slopes s_0, s_1, … and thresholds θ_1, … is s_0 z + i_0 + Σ_p Δ_p max(z − θ_p, 0) with
-Δ_p = s_p − s_{p−1}.  Each of its kinks is rounded on its own: sign(Δ_p) S(|Δ_p| (z − θ_p)), S being the soft hinge.
+A gate with pieces of slopes s_0, s_1, … and thresholds θ_1, … is s_0 z + i_0 + Σ_p d_p max(z − θ_p, 0) with
+d_p = s_p − s_{p−1}.  Each of its kinks is rounded on its own: ``sign(d_p) S(|d_p| (z − θ_p))``, S being the soft hinge.
 With one threshold that is β-VQ between its two lines (max for a convex kink, min for a concave one).
 
 Inside, β is kept as log η = logit β, which is exact where 1 − β is not: near the hard end.
