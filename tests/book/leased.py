@@ -1,7 +1,4 @@
-"""Three cells with a network each, as the queue of a toy tree: what leases are tested on.
-
-Importing it puts them in the place of the book's experiments; processes of a lease do so as `sitecustomize`.
-"""
+"""Three cells with a network each, as the queue of a toy tree: what leases are tested on."""
 
 import time
 from dataclasses import dataclass
@@ -29,7 +26,7 @@ class Cell(TrainedCell):
 
 def measure(config: Cell) -> tuple[dict, dict]:
     model = trained(config.recipe).model
-    time.sleep(1.5)
+    time.sleep(4.0)
     total = sum(float(p.detach().double().square().sum()) for p in model.parameters())
     return {"weights": [{"square": total, "threads": torch.get_num_threads()}]}, {}
 
@@ -39,4 +36,8 @@ def recipes(config: Cell) -> list[Recipe]:
 
 
 CELLS = Experiment("01-cells", measure, lambda profile: [Cell(seed) for seed in range(5)], recipes, worth=1.0)
-registry.registry = lambda: {"01-cells": CELLS}
+
+
+def install() -> None:
+    """Put the toy cells in the place of the book's experiments, in this process."""
+    registry.registry = lambda: {"01-cells": CELLS}

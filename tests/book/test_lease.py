@@ -11,6 +11,7 @@ import tarfile
 import time
 from pathlib import Path
 
+import leased
 import numpy as np
 import pytest
 import toy
@@ -25,16 +26,14 @@ HERE = Path(__file__).parent
 
 @pytest.fixture(autouse=True)
 def cells(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "registry", registry.registry)  # as it was, afterwards
-    sys.modules.pop("leased", None)
-    import leased  # noqa: F401
+    monkeypatch.setattr(registry, "registry", lambda: {"01-cells": leased.CELLS})
 
 
 def command(root: Path, *arguments: str) -> subprocess.Popen:
     """`python -m maso_book lease …` in a tree, with the toy cells for experiments."""
     site = root / "site"
     site.mkdir(exist_ok=True)
-    (site / "sitecustomize.py").write_text("import leased\n")
+    (site / "sitecustomize.py").write_text("import leased\n\nleased.install()\n")
     paths = [str(site), str(HERE), os.environ.get("PYTHONPATH", "")]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "MASO_ROOT": str(root), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen([sys.executable, "-m", "maso_book", "lease", *arguments], cwd=root, env=environment)
