@@ -3,7 +3,7 @@
 `import maso` loads torch and numpy and nothing of the book.
 """
 
-from maso import exact, matched, memorization, penalties, soft, tangents
+from maso import exact, matched, memorization, penalties, tangents
 from maso.affine import AffineMap, Factor, affine_map, closed_form, compose
 from maso.codes import Neighbours, codes, neighbours, vq_distance
 from maso.errors import MasoError, NotPiecewiseAffine
@@ -52,7 +52,6 @@ __all__ = [
     "relative_rugosity_penalty",
     "rugosity",
     "rugosity_penalty",
-    "soft",
     "soften",
     "tangent_prop_penalty",
     "tangents",

@@ -238,15 +238,18 @@ def _status(options: argparse.Namespace) -> int:
             asked = {records.content_hash(experiment.name, c) for c in results.cells(experiment, profile)}
             in_grid |= asked
             counts.append(f"{profile} {len(asked & present)} of {len(asked)}")
-        notes, older = [], 0
+        notes, older, on_gpu = [], 0, 0
         for name in sorted(present):
             try:
                 record = records.load(folder / experiment.name / f"{name}.json")
                 older += record.provenance.get("code") != experiment.code(record.config)
+                on_gpu += record.provenance["device"] == "cuda"
             except MasoError as error:
                 notes.append(str(error))
         if older:
             notes.insert(0, f"{older} made by older code")
+        if on_gpu:
+            counts.append(f"{on_gpu} on a GPU")
         if present - in_grid:
             notes.insert(0, f"{len(present - in_grid)} outside the grid")
         print(f"{experiment.name}: recorded: {', '.join(counts)}" + "".join(f"\n    {note}" for note in notes))

@@ -2,7 +2,8 @@
 
 `results` reads what is recorded and runs what is not, as the profile says:
 
-- `paper`: records are read; a missing one is run live, and a visible line says so;
+- `paper`: records are read; a missing one is run live, and a visible line says so, or left out where it waits for a
+  GPU (`recorded`);
 - `quick`: a small grid, everything live, nothing written;
 - `full`: what is missing is run and each record written as it is finished, so a killed run resumes.
 
@@ -84,6 +85,33 @@ def shown(
     if all(path_of(experiment, config, root).is_file() for config in large):
         return large
     return cells(experiment, "paper", dataset=dataset, seeds=seeds)
+
+
+FEWEST = 5
+"""Seeds that an experiment which waits for a GPU must have whole before the book shows it."""
+
+
+def recorded(
+    experiment: Experiment,
+    *,
+    dataset: str | None = None,
+    seeds: int | Sequence[int] | None = None,
+    root: Path | None = None,
+) -> list[Any]:
+    """The configurations that the book shows as far as they have a record.
+
+    All of them, or, while an experiment waits for a GPU (it has some worth in the queue), those seeds of which every
+    cell is recorded, where there are at least `FEWEST`; else none.
+
+    Args:
+        experiment, dataset, seeds, root: as in `shown`.
+    """
+    asked = shown(experiment, dataset=dataset, seeds=seeds, root=root)
+    missing = {config.seed for config in asked if not path_of(experiment, config, root).is_file()}
+    whole = {config.seed for config in asked} - missing
+    if missing and (not experiment.worth or len(whole) < FEWEST):
+        return []
+    return [config for config in asked if config.seed in whole]
 
 
 def path_of(experiment: Experiment, config: Any, root: Path | None = None) -> Path:
@@ -279,6 +307,13 @@ def results(
         return run_missing(experiment, configs, device=where, recompute=recompute, root=root)[0]
     if profile == "paper" and not recompute:
         configs = shown(experiment, dataset=dataset, seeds=seeds, root=root)
+        there = [config for config in configs if path_of(experiment, config, root).is_file()]
+        if experiment.worth and len(there) < len(configs):
+            print(
+                f"{name}: {len(there)} of {len(configs)} cells are recorded; the others wait for a GPU "
+                f"(`python -m maso queue`). `python -m maso run {experiment.chapter} --profile full` runs them here."
+            )
+            configs = recorded(experiment, dataset=dataset, seeds=seeds, root=root)
     else:
         configs = cells(experiment, profile, dataset=dataset, seeds=seeds)
     have = [profile == "paper" and not recompute and path_of(experiment, config, root).exists() for config in configs]

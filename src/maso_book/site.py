@@ -58,7 +58,7 @@ def verdicts(root: Path) -> dict[str, Verdict]:
 def chapter_verdicts(chapter: str, root: Path) -> list[Verdict]:
     """The verdicts of one chapter from the records that its notebook reads (profile "paper").
 
-    Empty while the chapter has no folder, or a record is missing.
+    Empty while the chapter has no folder.
 
     Raises:
         MasoError: the chapter's folder has no ``verdicts.py``.
@@ -69,9 +69,7 @@ def chapter_verdicts(chapter: str, root: Path) -> list[Verdict]:
     found: dict[str, list[Record]] = {}
     for experiment in registry.of_chapter(chapter):
         folder = root / "results"
-        paths = [results.path_of(experiment, c, folder) for c in results.shown(experiment, root=folder)]
-        if not all(path.is_file() for path in paths):
-            return []
+        paths = [results.path_of(experiment, c, folder) for c in results.recorded(experiment, root=folder)]
         found[experiment.name] = [records.load(path) for path in paths]
     return judge.verdicts(found)
 

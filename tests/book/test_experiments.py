@@ -186,3 +186,19 @@ def test_differences_see_values_and_not_timings() -> None:
     nested = dataclasses.replace(record, tables={"rows": [{"a": 1, "b": None}, {"a": 1, "b": 1.0}]})
     other = dataclasses.replace(record, tables={"rows": [{"a": 2, "b": None}, {"a": 1, "b": "x"}]})
     assert len(differences(nested, other)) == 2
+
+
+def test_what_waits_for_a_gpu_is_left_out_until_enough_seeds_are_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    waiting = Experiment("01-powers", toy.measure, lambda profile: [Config(s, p) for s in range(6) for p in (2, 3)])
+    waiting = dataclasses.replace(waiting, worth=1.0)
+    monkeypatch.setattr(registry, "registry", lambda: {"01-powers": waiting})
+    results.run_missing(waiting, [Config(s, p) for s in range(4) for p in (2, 3)] + [Config(4)], root=tmp_path)
+    assert results.results("01-powers", root=tmp_path) == []
+    assert "9 of 12 cells are recorded; the others wait for a GPU" in capsys.readouterr().out
+    results.run_missing(waiting, [Config(4, 3)], root=tmp_path)
+    found = results.results("01-powers", root=tmp_path)
+    assert sorted({record.config["seed"] for record in found}) == [0, 1, 2, 3, 4]
+    assert len(found) == 10
+    assert results.recorded(dataclasses.replace(waiting, worth=0.0), root=tmp_path) == []

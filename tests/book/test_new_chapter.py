@@ -86,11 +86,11 @@ def test_its_words_stand_where_they_belong(copy: Path) -> None:
 
 def test_a_planned_chapter_keeps_its_claims(copy: Path) -> None:
     before = claims.claims(copy)
-    new_chapter("06", "Orthogonal templates", copy)
+    new_chapter("10", "Recurrent networks", copy)
     assert claims.claims(copy) == before
     names = [chapter.name for chapter in chapters.written(copy)]
     assert names == sorted(names)
-    assert "06-orthogonal-templates" in names
+    assert "10-recurrent-networks" in names
 
 
 @pytest.mark.parametrize(

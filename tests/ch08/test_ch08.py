@@ -186,7 +186,7 @@ def test_the_grid() -> None:
     for cells in grids.values():
         assert len(set(map(repr, cells))) == len(cells)
         assert [cell.seed for cell in cells] == sorted(cell.seed for cell in cells)  # any prefix has whole seeds
-    assert {e.grid("paper") == e.grid("full") for e in EXPERIMENTS} == {True}
+    assert all(e.grid("paper") in ([], e.grid("full")) for e in EXPERIMENTS)  # nothing to train where a book is built
 
 
 def test_a_way_differs_from_none_in_what_its_name_says() -> None:

@@ -122,6 +122,20 @@ def test_the_closed_form_inside() -> None:
     assert torch.allclose((moved @ moved.T)[off], expected[off])
 
 
+@pytest.mark.parametrize("C", [2, 3, 5, 10])
+def test_the_shift_of_a_simplex_frame_in_symbols(C: int) -> None:
+    sympy = pytest.importorskip("sympy")
+    rho = sympy.Symbol("rho", positive=True)
+    frame = sympy.eye(C) - sympy.ones(C) / C  # rows of squared norm (C − 1)/C in C dimensions
+    up = sympy.ones(1, C) / sympy.sqrt(C)  # orthogonal to all of them
+    W = rho * sympy.sqrt(sympy.Rational(C, C - 1)) * frame
+    moved = W + sympy.ones(C, 1) * up * rho / sympy.sqrt(C - 1)
+    for rows, penalty in ((W, C * rho**4 / (C - 1)), (moved, 0)):
+        inner = rows * rows.T
+        whole = sum(inner[c, a] ** 2 for c in range(C) for a in range(C) if a != c)
+        assert sympy.simplify(whole - penalty) == 0
+
+
 def test_at_the_minimum_the_shortest_shift_is_none() -> None:
     W = rows(5, 30, seed=2)
     assert float((gauge_minimum(W + gauge_minimum(W))).norm()) < 1e-9

@@ -171,7 +171,7 @@ def run_penalised(config: Penalised) -> tuple[Rows, dict[str, np.ndarray]]:
         epoch.
 
         Table `curves`, one row an epoch: `epoch`, `loss` and `accuracy` over the training samples as they were seen,
-        without the penalty, and `validation_accuracy`.
+        without the penalty, and `validation_accuracy`; `maso_book.ch06.tables.curves` reads it.
 
         Arrays, where `config.pictured`: cosines between the classes, (C, C) float16, of the rows (`rows`), of the rows
         less their mean (`rows_centred`), and of the templates of test images in the same way (`templates`,

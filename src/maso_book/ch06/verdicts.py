@@ -58,6 +58,7 @@ def networks(records: Sequence[Record]) -> pd.DataFrame:
         (trained for more epochs than the baseline was tuned with).
     """
     table = as_table(records, "networks")
+    table["validation_accuracy"] = table["validation_accuracy"].where(~table["diverged"].astype(bool), 0.0)
     percent = {f"{split}_accuracy": 100 * table[f"{split}_accuracy"] for split in ("training", "validation", "test")}
     table = table.assign(**percent)
     return table.assign(
@@ -176,13 +177,16 @@ def gains(records: Sequence[Record], cases: Sequence[Record] = ()) -> pd.DataFra
 def _main(records: Sequence[Record]) -> tuple[dict[str, pd.DataFrame], str]:
     """The networks of each arm with its chosen λ, and why they cannot decide; empty where they can."""
     table = networks(records)
-    alive = table[~table["diverged"].astype(bool)]
-    best = chosen(alive)
-    by_arm = dict(arms(best, "penalty"))
+    best = chosen(table)
+    by_arm = dict(arms(best[~best["diverged"].astype(bool)], "penalty"))
     needed = [by_arm[arm]["seed"].nunique() if arm in by_arm else 0 for arm in (NONE, PENALTY, CONTROL)]
     data = set(table["dataset"])
     if min(needed) < SEEDS or data != {"cifar10"}:
-        return by_arm, f"{min(needed)} seeds on {', '.join(sorted(data))}; the criterion asks for {SEEDS} on CIFAR-10."
+        counted = ", ".join(
+            f"{n} of the {name}" for n, name in zip(needed, ("baseline", "formula", "control"), strict=True)
+        )
+        asked = f"the criterion asks for {SEEDS} seeds of each on CIFAR-10"
+        return by_arm, f"Networks on {', '.join(sorted(data))}: {counted}; {asked}."
     return by_arm, ""
 
 
