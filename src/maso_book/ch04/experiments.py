@@ -121,8 +121,6 @@ def _airplane(profile: str) -> list[Airplane]:
 def _airplane_large(profile: str) -> list[Airplane]:
     if profile == "quick":  # another small network in its place
         return [Airplane(0, network="dense_cnn", **SKETCH | arm | {"epochs": 2}) for arm in ARMS.values()]
-    if profile == "paper":  # not for a CPU: shown once a GPU's records are there
-        return []
     few: dict[str, Any] = {"smooth_images": 200, "copies": 16}
     return [Airplane(s, pictures=s == NEW[0], **LARGE | few | arm) for s in NEW for arm in LARGE_ARMS.values()]
 
