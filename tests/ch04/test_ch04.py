@@ -231,11 +231,11 @@ def test_the_sanity_check_can_fail() -> None:
             }
             cascade = [
                 {"changed": changed, "stage": stage, "layer": "0", "kind": "Linear", "entries": entries,
-                 "rank_correlation": value}
+                 "rank_correlation": value + seed * 1e-4 * (len(changed) + (stage or 0) ** 2)}
                 for (changed, stage), pair in values.items()
                 for entries, value in zip(("signed", "magnitude"), pair, strict=True)
             ]  # fmt: skip
-            cause = [{"changed": "randomised", "condition": "ties broken", "rank_correlation": 0.25}]
+            cause = [{"changed": "randomised", "condition": "ties broken", "rank_correlation": 0.25 + seed * 1e-4}]
             return {"cascade": cascade, "cause": cause, "identity": [{"gradient_error": 1e-15}]}
 
         return [record("04-sanity", ch04.Sanity(s, "cifar10", 20_000, 8), rows(s)) for s in range(5)]
