@@ -13,9 +13,10 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from maso_book.ch04.airplane import PICTURES
-from maso_book.ch04.verdicts import NETWORK_NAMES, control, data_name, measured, named, way, with_way
+from maso_book.ch04.verdicts import control, data_name, measured, named, way, with_way
 from maso_book.datasets import CLASSES
 from maso_book.records import Record
+from maso_book.shared.names import NETWORKS
 from maso_book.style import PALETTE
 from maso_book.tidy import arms, as_table, paired
 
@@ -159,7 +160,7 @@ def hero(records: Sequence[Record], shown: int = 0) -> Figure:
     with_pictures = [record for record in records if "templates" in record.arrays]
     by_way: dict[str, dict[str, Record]] = {}
     for record in with_pictures:
-        by_way.setdefault(NETWORK_NAMES[record.config["network"]], {}).setdefault(way(record.config), record)
+        by_way.setdefault(NETWORKS[record.config["network"]], {}).setdefault(way(record.config), record)
     names = [CLASSES[with_pictures[0].config["dataset"]][c] for c in PICTURES]
     shown_ways = [each for each in COLUMNS if any(each[1] in of for of in by_way.values())]
     rows = [(architecture, j) for architecture in by_way for j in range(len(names))]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from maso_book.records import Record
-from maso_book.statistics import Interval, bootstrap, holm, interval, p_value
+from maso_book.shared.effects import effects
+from maso_book.shared.names import DATASETS, NETWORKS
+from maso_book.statistics import Interval, bootstrap, interval
 from maso_book.tidy import arms, as_table, enough, paired
 from maso_book.verdict import Judge, Outcome, Verdict, judged
 
@@ -17,12 +18,10 @@ if TYPE_CHECKING:
 
 EXACT = 1e-12
 """Largest relative error that the criteria of claims 04.1 and 04.5 allow."""
-UNIMODAL, FORGOTTEN, SIGNIFICANT = 0.01, 0.1, 0.05
+UNIMODAL, FORGOTTEN = 0.01, 0.1
 LEAST = {"04.2": 0.05, "04.3": 0.05, "04.4": 0.05, "04.5": 0.05, "04.6": 0.1, "04.7": 0.02}
 """The smallest effects of interest, as the claims have them."""
 REPRODUCED, COMPARISONS = 0.05, 4
-NAMES = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "cifar10": "CIFAR-10", "digits": "digits"}
-NETWORK_NAMES = {"small_cnn": "smallCNN", "large_cnn": "largeCNN", "dense_cnn": "DenseCNN"}
 
 # What the figures, the tables and the verdicts share ------------------------------------------------------------------
 
@@ -34,14 +33,14 @@ def named(table: pd.DataFrame) -> pd.DataFrame:
 
 def data_name(config: Mapping[Any, Any]) -> str:
     """The data set of a configuration, in words."""
-    return NAMES.get(config["dataset"], config["dataset"]) + (" grey" if config["grey"] else "")
+    return DATASETS.get(config["dataset"], config["dataset"]) + (" grey" if config["grey"] else "")
 
 
 def _label(config: Mapping[Any, Any]) -> str:
     import pandas as pd
 
     size = "all" if pd.isna(config["samples"]) else f"{int(config['samples']):,}"
-    network = "" if config["network"] == "small_cnn" else f" {NETWORK_NAMES[config['network']]}"
+    network = "" if config["network"] == "small_cnn" else f" {NETWORKS[config['network']]}"
     switches = [word for field, word in (("bn", "no BN"), ("bias", "no bias")) if not config[field]]
     return ", ".join([f"{data_name(config)}{network} ({size} × {config['epochs']})", *switches])
 
@@ -54,7 +53,7 @@ def way(config: Mapping[Any, Any]) -> str:
 def with_way(table: pd.DataFrame) -> pd.DataFrame:
     """The table of 04-airplane with the columns `way`, of training, and `architecture`."""
     rows = table.to_dict("records")
-    return table.assign(way=[way(row) for row in rows], architecture=table.network.map(NETWORK_NAMES))
+    return table.assign(way=[way(row) for row in rows], architecture=table.network.map(NETWORKS))
 
 
 def is_first_edition(records: Sequence[Record]) -> bool:
@@ -120,29 +119,10 @@ def verdicts(results: dict[str, list[Record]]) -> list[Verdict]:
     return judged(converged, judges)
 
 
-@dataclass(frozen=True)
-class Effect:
-    """One of several effects that are judged together: its interval over seeds, and p adjusted for their number."""
-
-    interval: Interval
-    adjusted: float
-
-    def at_least(self, least: float) -> bool:
-        """Whether it is above 0, also after Holm's adjustment, and its mean reaches the smallest effect of interest."""
-        return self.interval.low > 0 and self.adjusted < SIGNIFICANT and self.interval.mean >= least
-
-
 FIRST_EDITION = (
     "The criterion asks for new seeds, which have no records yet; the verdict by the first edition's criterion is on "
     "the claims page. What the first edition's records (seeds 0 to 4) say:"
 )
-
-
-def effects(values: Mapping[Any, pd.Series], *, of: int = 0) -> dict[Any, Effect]:
-    """Effects by name from their values over seeds, adjusted for their number, or for `of` where some are missing."""
-    found = [p_value(each) for each in values.values()]
-    adjusted = holm(found + [1.0] * (of - len(found)))[: len(found)]
-    return {name: Effect(interval(each), p) for (name, each), p in zip(values.items(), adjusted, strict=True)}
 
 
 def _verdict(
@@ -205,22 +185,22 @@ def _judge_deciding(claim: str, records: list[Record]) -> Verdict:
         for (name, origin), rows in arms(chosen, "networks", "origin")
     }
     found = effects(values)
-    carried = {key: each.at_least(least) for key, each in found.items()}
+    carried = {key: each.counts(least) for key, each in found.items()}
     groups, origins = chosen.networks.unique(), chosen.origin.unique()
     of_origin = {origin: [carried[name, origin] for name in groups] for origin in origins}
     everywhere = [all(carried[name, origin] for origin in origins) for name in groups]
 
     parts = [
-        f"{name}: " + ", ".join(f"{origin} {found[name, origin].interval.mean + 0.5:.0%}" for origin in origins)
+        f"{name}: " + ", ".join(f"{origin} {found[name, origin].seeds.mean + 0.5:.0%}" for origin in origins)
         for name in groups
     ]
     counts = ", ".join(f"{origin} {_share(passed)}" for origin, passed in of_origin.items())
     whole, some = all(everywhere), any(map(all, of_origin.values())) or any(everywhere)
-    means = [each.interval.mean + 0.5 for each in found.values()]
+    means = [each.seeds.mean + 0.5 for each in found.values()]
     return _verdict(
         claim,
         table,
-        _outcome(whole, some, refuted=any(each.interval.high < least for each in found.values())),
+        _outcome(whole, some, refuted=any(each.seeds.high < least for each in found.values())),
         f"Share of the margin that the match carries, by origin. {'; '.join(parts)}. Above one half by at least "
         f"{least:.0%}: {counts} groups; for all origins {_share(everywhere)}.",
         effect=f"match carries {min(means):.0%} to {max(means):.0%} of the margin",
@@ -310,10 +290,10 @@ def _judge_modes(claim: str, records: list[Record]) -> Verdict:
         unimodal[name, split] = list(last.dip_p >= UNIMODAL)
 
     gains = effects(values)
-    two_modes = {key: gains[key].at_least(LEAST[claim]) and not any(unimodal[key]) for key in gains}
+    two_modes = {key: gains[key].counts(LEAST[claim]) and not any(unimodal[key]) for key in gains}
     compared = "untrained" if old else "untrained and calibrated"
     parts = [
-        f"{name}, {split}: area {areas[name, split].mean:.3f} ({gains[name, split].interval:+.3f} over {compared}), "
+        f"{name}, {split}: area {areas[name, split].mean:.3f} ({gains[name, split].seeds:+.3f} over {compared}), "
         f"one mode rejected in {_share([not one for one in unimodal[name, split]])}"
         for name, split in gains
     ]
@@ -400,13 +380,13 @@ def _judge_prior(claim: str, records: list[Record]) -> Verdict:
     }
     biases = effects({(name, origin): of for (name, place, origin), of in slopes.items() if place == "bias"})
     outputs = {name: of.mean() for (name, place, _), of in slopes.items() if place == "outputs"}
-    positive = {key: each.at_least(least) for key, each in biases.items()}
-    most = {key: each.interval.mean >= outputs[key[0]] / 2 for key, each in biases.items()}
+    positive = {key: each.counts(least) for key, each in biases.items()}
+    most = {key: each.seeds.mean >= outputs[key[0]] / 2 for key, each in biases.items()}
     carried = [positive[key] and most[key] for key in biases]
 
     parts = []
     for name, mean in outputs.items():
-        of = [f"{origin} {each.interval:+.2f}" for (group, origin), each in biases.items() if group == name]
+        of = [f"{origin} {each.seeds:+.2f}" for (group, origin), each in biases.items() if group == name]
         last = interval(slopes[name, "output bias", "any"])
         parts.append(f"{name}: outputs {mean:+.2f}; bias by origin {', '.join(of)}; last layer's bias {last:+.3f}")
     return _verdict(
@@ -415,10 +395,10 @@ def _judge_prior(claim: str, records: list[Record]) -> Verdict:
         _outcome(
             all(carried) and len(outputs) > 1,
             any(carried),
-            refuted=any(each.interval.high < least or not most[key] for key, each in biases.items()),
+            refuted=any(each.seeds.high < least or not most[key] for key, each in biases.items()),
         ),
         "Slope against the log prior, less that of the balanced networks. " + ". ".join(parts) + ".",
-        effect=f"slope of the bias {_range([each.interval for each in biases.values()], '+.2f')}",
+        effect=f"slope of the bias {_range([each.seeds for each in biases.values()], '+.2f')}",
         part=f"most of the slope for {_share(carried)} origins and data sets",
         seeds=10,
         old=is_first_edition(records),
@@ -431,7 +411,7 @@ def correlations_of(records: Sequence[Record], array: str) -> dict[tuple[str, st
 
     found: dict[tuple[str, str], dict[int, np.ndarray]] = {}
     for record in records:
-        key = NETWORK_NAMES[record.config["network"]], way(record.config)
+        key = NETWORKS[record.config["network"]], way(record.config)
         found.setdefault(key, {})[record.config["seed"]] = record.arrays[array].astype(np.float64)
     return {key: np.stack([by_seed[seed] for seed in sorted(by_seed)]) for key, by_seed in found.items()}
 
@@ -460,21 +440,18 @@ def _judge_airplane(claim: str, records: list[Record]) -> Verdict:
         if images[architecture, kind].shape == images[architecture, "plain"].shape
     }
     passed = {
-        key: each.at_least(least)
-        and less_another[key].at_least(least)
-        and key in over_images
-        and over_images[key].low > 0
+        key: each.counts(least) and less_another[key].counts(least) and key in over_images and over_images[key].low > 0
         for key, each in found.items()
     }
 
     missing = "" if len(found) == COMPARISONS else f"{len(found)} of {COMPARISONS} comparisons have records."
-    means = [each.interval for each in found.values()]
+    means = [each.seeds for each in found.values()]
     shown = {(a, w): (interval(own[a][w]), interval(others[a][w])) for a, w in images}
     reproduced = [f"{a} {w}" for (a, w), (true, false) in shown.items() if true.low > REPRODUCED and false.high < 0]
     parts = [f"{a} {w} {true:+.3f} (others {false.mean:+.3f})" for (a, w), (true, false) in shown.items()]
     more = [
-        f"{a} {w} {each.interval:+.3f} (bootstrap over seeds and images from {over_images[a, w].low:+.3f}; less "
-        f"another image's {less_another[a, w].interval.mean:+.3f})"
+        f"{a} {w} {each.seeds:+.3f} (bootstrap over seeds and images from {over_images[a, w].low:+.3f}; less "
+        f"another image's {less_another[a, w].seeds.mean:+.3f})"
         for (a, w), each in found.items()
         if (a, w) in over_images
     ]
@@ -484,7 +461,7 @@ def _judge_airplane(claim: str, records: list[Record]) -> Verdict:
         _outcome(
             all(passed.values()) and len(passed) == COMPARISONS,
             any(passed.values()),
-            refuted=any(each.interval.high < least for each in found.values()),
+            refuted=any(each.seeds.high < least for each in found.values()),
         ),
         f"Correlation of $A_y$ with the picture: {'; '.join(parts)}. Over plain training: {'; '.join(more)}. The "
         f"talk's picture is reproduced by: {', '.join(reproduced) or 'no arm'}. {missing}",

@@ -17,9 +17,10 @@ from maso.matched import by_truth
 from maso_book.ch05.memory import ORIGINS, SPLITS, STATES
 from maso_book.ch05.optimum import CLOSED_FORMS
 from maso_book.ch05.templates import LABELS
-from maso_book.ch05.verdicts import NAMES, TOLERANCE, after_training, named
+from maso_book.ch05.verdicts import TOLERANCE, after_training, named
 from maso_book.datasets import CLASSES
 from maso_book.records import Record
+from maso_book.shared.names import NETWORKS
 from maso_book.style import PALETTE
 from maso_book.tidy import as_table
 
@@ -204,7 +205,7 @@ def negatives(records: Sequence[Record]) -> pd.DataFrame:
     parts = []
     for record in (record for record in records if record.arrays):
         config = record.config
-        about = {"arm": NAMES[config["network"]], "labels": config["labels"], "seed": config["seed"]}
+        about = {"arm": NETWORKS[config["network"]], "labels": config["labels"], "seed": config["seed"]}
         for signs, values in zip(("observed", "independent"), record.arrays["negatives"][place], strict=True):
             numbers = np.arange(len(values))
             parts.append(pd.DataFrame({**about, "signs": signs, "negative": numbers, "share": values.astype(float)}))

@@ -11,6 +11,7 @@ from maso_book.ch05.memory import STATES
 from maso_book.ch05.templates import LABELS
 from maso_book.ch05.verdicts import after_training, memory, named
 from maso_book.records import Record
+from maso_book.shared.markdown import markdown
 from maso_book.statistics import interval
 from maso_book.tidy import arms, as_table
 
@@ -37,13 +38,8 @@ def patterns(records: Sequence[Record]) -> str:
     rows = []
     for (arm, labels, state), of_arm in arms(table, "arm", "labels", "state"):
         name = arm if state == STATES[-1] else f"{arm}, untrained"
-        for reading, group in arms(of_arm, "reading"):
-            mean = group[[*shares, "inner_product_std", "bias_std", "alignment"]].mean()
-            rows.append([
-                name, labels, READING_NAMES[reading], *(f"{share:.1%}" for share in mean[[*shares]]),
-                f"{mean['bias_std'] / mean['inner_product_std']:.2f}", f"{mean['alignment']:+.3f}",
-            ])  # fmt: skip
-    return _markdown(head, rows, words=3)
+        rows += [[name, labels, *_reading(reading, group, shares)] for reading, group in arms(of_arm, "reading")]
+    return markdown(head, rows, words=3)
 
 
 def gaps(records: Sequence[Record], widths: Sequence[Record]) -> str:
@@ -67,7 +63,7 @@ def gaps(records: Sequence[Record], widths: Sequence[Record]) -> str:
             arm, labels, f"{train['accuracy'].mean():.1%}", f"{before['gap'].mean():+.3f}",
             *(f"{interval(values):+.3f}" for values in (train["gap"], test["gap"], own, answers)),
         ])  # fmt: skip
-    return _markdown(head, rows, words=2)
+    return markdown(head, rows, words=2)
 
 
 # The first edition's --------------------------------------------------------------------------------------------------
@@ -92,12 +88,8 @@ def first_readings(records: Sequence[Record]) -> str:
 
     rows = []
     for (network, labels, reading), arm in arms(table, "network", "labels", "reading"):
-        mean = arm[[*shares, "inner_product_std", "bias_std", "alignment"]].mean()
-        rows.append([
-            network, labels, READING_NAMES[reading], *(f"{share:.1%}" for share in mean[[*shares]]),
-            f"{mean['bias_std'] / mean['inner_product_std']:.2f}", f"{mean['alignment']:+.3f}",
-        ])  # fmt: skip
-    return _markdown(head, rows, words=3)
+        rows.append([network, labels, *_reading(reading, arm, shares)])
+    return markdown(head, rows, words=3)
 
 
 def first_cosines(records: Sequence[Record], widths: Sequence[Record]) -> str:
@@ -120,10 +112,15 @@ def first_cosines(records: Sequence[Record], widths: Sequence[Record]) -> str:
                 network, labels, split, f"{mean['accuracy']:.1%}", f"{mean['cosine_own']:+.3f}",
                 f"{mean['cosine_others']:+.3f}", f"{interval(arm['gap']):+.3f}",
             ])  # fmt: skip
-    return _markdown(head, rows, words=3)
+    return markdown(head, rows, words=3)
 
 
-def _markdown(head: Sequence[str], rows: Iterable[Sequence[str]], *, words: int) -> str:
-    """A table whose first columns hold words, the others numbers."""
-    rule = ["---"] * words + ["--:"] * (len(head) - words)
-    return "\n".join("| " + " | ".join(line) + " |" for line in (head, rule, *rows))
+def _reading(reading: str, rows: pd.DataFrame, shares: Iterable[str]) -> list[str]:
+    """The cells of one reading: its name, the shares, the spread of the biases and the alignment; means."""
+    mean = rows[[*shares, "inner_product_std", "bias_std", "alignment"]].mean()
+    return [
+        READING_NAMES[reading],
+        *(f"{share:.1%}" for share in mean[[*shares]]),
+        f"{mean['bias_std'] / mean['inner_product_std']:.2f}",
+        f"{mean['alignment']:+.3f}",
+    ]

@@ -11,6 +11,7 @@ from maso_book.ch05.memory import NAMED_BY, SPLITS
 from maso_book.ch05.optimum import CLOSED_FORMS, PER_DECADE
 from maso_book.records import Record
 from maso_book.shared.effects import Effect, counted, effects, of_all
+from maso_book.shared.names import NETWORKS
 from maso_book.shared.twins import LABELS
 from maso_book.statistics import interval
 from maso_book.tidy import arms, as_table, enough, paired
@@ -29,7 +30,6 @@ LEAST, LEAST_SLOPE = 0.005, 0.001
 """Those of claims 05.4 to 05.6: of a cosine, and for each doubling of epochs or width."""
 CONTROLS = {"calibrated": "untrained, calibrated", "others": "other images", "independent": "independent signs"}
 """What the share of the sign pattern is held against: in the table `shares` of a verdict → in words."""
-NAMES = {"small_cnn": "smallCNN", "large_cnn": "largeCNN", "small_resnet": "small ResNet"}
 
 
 def verdicts(results: Mapping[str, list[Record]]) -> list[Verdict]:
@@ -104,7 +104,9 @@ def named(records: Sequence[Record], of: str) -> pd.DataFrame:
     """A table of 05-memory or 05-memory-widths with a column `arm`: the network in words, or its width."""
     table = as_table(records, of)
     names = zip(table["network"], table["width"], strict=True)
-    return table.assign(arm=[NAMES.get(name, f"width {width:.0f}" if name == "mlp" else name) for name, width in names])
+    return table.assign(
+        arm=[NETWORKS.get(name, f"width {width:.0f}" if name == "mlp" else name) for name, width in names]
+    )
 
 
 def memory(table: pd.DataFrame) -> pd.DataFrame:
@@ -164,7 +166,7 @@ def per_image(records: Sequence[Record], split: str, named_by: str = "label") ->
     found: dict[tuple[str, str], dict[int, np.ndarray]] = {}
     for record in (record for record in records if record.arrays):
         config = record.config
-        arm = NAMES.get(config["network"], f"width {config['width']}")
+        arm = NETWORKS.get(config["network"], f"width {config['width']}")
         gaps = record.arrays["gaps"][place].astype(np.float64)
         found.setdefault((arm, config["labels"]), {})[config["seed"]] = gaps
     return {arm: pd.DataFrame(of_seeds).T.sort_index() for arm, of_seeds in found.items()}

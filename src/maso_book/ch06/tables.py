@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from maso_book.ch06.penalised import NONE
 from maso_book.ch06.verdicts import ARMS, CONTROL, PENALTY, chosen, networks
 from maso_book.records import Record
+from maso_book.shared.markdown import markdown
 from maso_book.statistics import interval
 from maso_book.tidy import arms, as_table
 
@@ -48,7 +49,7 @@ def tuning(records: Sequence[Record]) -> str:
             cells = [f"{means[lr, decay]:.1%}" for decay in decays]
             cells = [f"**{c}**" if (lr, d) == means.idxmax() else c for c, d in zip(cells, decays, strict=True)]
             lines.append([title(dataset), f"{lr:g}", *cells])
-    return _markdown(["data set", "learning rate", *(f"weight decay {decay:g}" for decay in decays)], lines, words=1)
+    return markdown(["data set", "learning rate", *(f"weight decay {decay:g}" for decay in decays)], lines, words=1)
 
 
 def curves(records: Sequence[Record]) -> pd.DataFrame:
@@ -92,7 +93,7 @@ def every_strength(records: Sequence[Record]) -> str:
         "arm", "λ", "seeds", "validation accuracy (points)", "test accuracy (points)", "gap (points)",
         "cosine of templates less mean", "$\\lVert W_c\\rVert$", "penalty",
     ]  # fmt: skip
-    return _markdown(head, [first, *lines], words=1)
+    return markdown(head, [first, *lines], words=1)
 
 
 def arms_table(*experiments: Sequence[Record]) -> str:
@@ -113,7 +114,7 @@ def arms_table(*experiments: Sequence[Record]) -> str:
     for case, rows in arms(table, "case"):
         for arm in (arm for arm in ARMS if arm in set(rows["penalty"])):
             lines.append([title(case), NAMES[arm], *_numbers(rows[rows["penalty"] == arm])])
-    return _markdown(head, lines, words=2)
+    return markdown(head, lines, words=2)
 
 
 def _numbers(rows: pd.DataFrame) -> list[str]:
@@ -140,13 +141,7 @@ def longer_table(records: Sequence[Record]) -> str:
         [f"{epochs}", f"{rows['seed'].nunique()}", *(f"{interval(rows[f'{split}_accuracy']):.2f}" for split in SPLITS)]
         for epochs, rows in arms(table[table["seed"].isin(seeds)].sort_values("epochs"), "epochs")
     ]
-    return _markdown(["epochs", "seeds", *(f"{split} accuracy (%)" for split in SPLITS)], lines, words=0)
+    return markdown(["epochs", "seeds", *(f"{split} accuracy (%)" for split in SPLITS)], lines, words=0)
 
 
 SPLITS = ("training", "validation", "test")
-
-
-def _markdown(head: Sequence[str], rows: Iterable[Sequence[str]], words: int) -> str:
-    """A table whose first columns hold words, the others numbers."""
-    rule = ["---"] * words + ["--:"] * (len(head) - words)
-    return "\n".join("| " + " | ".join(line) + " |" for line in (head, rule, *rows))

@@ -12,6 +12,7 @@ from maso_book.ch07.depth import ARMS, MASKED, RELU, K, decisive
 from maso_book.ch07.metric import SAME
 from maso_book.records import Record
 from maso_book.shared.effects import Effect, counted, effects, of_all
+from maso_book.shared.names import DATASETS, NETWORKS
 from maso_book.tidy import arms, as_table, paired
 from maso_book.verdict import Verdict, judged
 
@@ -88,9 +89,6 @@ def advantages(standard: Sequence[Record], labels: Sequence[Record]) -> pd.DataF
 
 # What the figures and the verdicts share ------------------------------------------------------------------------------
 
-NAMES = {"small_cnn": "smallCNN", "large_cnn": "largeCNN", "small_resnet": "small ResNet"}
-DATA = {"cifar10": "CIFAR-10", "fashion_mnist": "Fashion-MNIST", "mnist": "MNIST", "digits": "digits"}
-
 
 def named(records: Sequence[Record], of: str = "agreement") -> pd.DataFrame:
     """A table of 07-twins or 07-all-images with a column `panel`: data set, network and images in words."""
@@ -102,7 +100,7 @@ def named(records: Sequence[Record], of: str = "agreement") -> pd.DataFrame:
 def panel(dataset: str, network: str, samples: float | None) -> str:
     """A data set, a network and how many images it learned, in words."""
     images = "all images" if samples is None or pd.isna(samples) else f"{samples:,.0f} images"
-    return f"{DATA.get(dataset, dataset)}, {NAMES.get(network, network)}, {images}"
+    return f"{DATASETS.get(dataset, dataset)}, {NETWORKS.get(network, network)}, {images}"
 
 
 def layers(table: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:

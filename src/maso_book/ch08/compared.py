@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from maso_book.records import Record
+from maso_book.shared.names import DATASETS, NETWORKS
 from maso_book.statistics import Interval, interval
 from maso_book.tidy import arms, as_table
 
 if TYPE_CHECKING:
     import pandas as pd
 
-DATASETS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "digits": "digits"}
-NETWORKS = {"small_cnn": "smallCNN", "small_resnet": "small ResNet"}
 LOSSES = 50
 """Places in the range of losses at which two arms are compared."""
 

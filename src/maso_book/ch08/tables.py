@@ -8,6 +8,7 @@ from maso_book.ch08.compared import case, class_gains, curves, kendall, last, ne
 from maso_book.ch08.verdicts import RANKERS
 from maso_book.datasets import CLASSES
 from maso_book.records import Record
+from maso_book.shared.markdown import markdown
 from maso_book.statistics import interval
 from maso_book.tidy import arms, as_table, paired
 
@@ -36,7 +37,7 @@ def arms_table(records: Iterable[Record]) -> str:
             name, arm, f"{mean['train_loss']:.3f}", f"{interval(each['test_accuracy']):.1%}", f"{mean['slope']:.1f}",
             f"{mean['plain_2']:.1f}", f"{interval(each['free_train']):.3f}", f"{interval(each['free_2']):.3f}",
         ])  # fmt: skip
-    return _markdown(head, rows, words=2)
+    return markdown(head, rows, words=2)
 
 
 def talk_table(records: Iterable[Record]) -> str:
@@ -53,7 +54,7 @@ def talk_table(records: Iterable[Record]) -> str:
             f"here: {name}", split, f"{wide['none'].mean():.1f}", f"{wide['augmented'].mean():.1f}",
             f"{interval(wide['none'] / wide['augmented']):.2f}",
         ])  # fmt: skip
-    return _markdown(head, rows, words=2)
+    return markdown(head, rows, words=2)
 
 
 def explicit_table(records: Iterable[Record]) -> str:
@@ -76,7 +77,7 @@ def explicit_table(records: Iterable[Record]) -> str:
             f"{100 * over.mean:+.2f} [{100 * over.low:+.2f}, {100 * over.high:+.2f}]" if over else "",
             f"{interval(each['free_2']):.3f}", f"{each['plain_2'].mean():.1f}", f"{each['train_loss'].mean():.3f}",
         ])  # fmt: skip
-    return _markdown(head, rows, words=1)
+    return markdown(head, rows, words=1)
 
 
 def cost_table(gpu: Sequence[Record], cpu: Sequence[Record]) -> str:
@@ -92,7 +93,7 @@ def cost_table(gpu: Sequence[Record], cpu: Sequence[Record]) -> str:
         ]
         for name, row in on_gpu.iterrows()
     ]  # fmt: skip
-    return _markdown(head, rows, words=1)
+    return markdown(head, rows, words=1)
 
 
 def occam_table(records: Iterable[Record]) -> str:
@@ -107,7 +108,7 @@ def occam_table(records: Iterable[Record]) -> str:
     rows = [
         [name, *(f"{interval(kendall(group, by=column)):+.2f}" for group in groups)] for column, name in RANKERS.items()
     ]
-    return _markdown(head, rows, words=1)
+    return markdown(head, rows, words=1)
 
 
 def class_table(records: Sequence[Record], count: int = 5) -> str:
@@ -123,10 +124,4 @@ def class_table(records: Sequence[Record], count: int = 5) -> str:
             name, *(", ".join(f"{names[name][c]} {100 * g:+.1f}" for c, g in part.items()) for part in (most, least)),
             f"{(mean < 0).sum()} of {len(mean)}, {len(low)} beyond their interval",
         ])  # fmt: skip
-    return _markdown(head, rows, words=4)
-
-
-def _markdown(head: Sequence[str], rows: Iterable[Sequence[str]], *, words: int) -> str:
-    """A table whose first columns hold words, the others numbers."""
-    rule = ["---"] * words + ["--:"] * (len(head) - words)
-    return "\n".join("| " + " | ".join(line) + " |" for line in (head, rule, *rows))
+    return markdown(head, rows, words=4)

@@ -41,7 +41,7 @@ class Effect:
 
 
 def effects(
-    values: Mapping[Name, Sequence[float]], images: Mapping[Name, npt.ArrayLike] | None = None
+    values: Mapping[Name, Sequence[float]], images: Mapping[Name, npt.ArrayLike] | None = None, *, of: int = 0
 ) -> dict[Name, Effect]:
     """The effects of arms that are judged together.
 
@@ -49,8 +49,10 @@ def effects(
         values: arm → one value for each seed.
         images: arm → one value for each seed and image, (seeds, images), for the arms that have them; an image that has
             none with some seed (NaN) is left out.
+        of: how many arms are judged together, where some are missing from `values`.
     """
-    adjusted = holm([p_value(of_seeds) for of_seeds in values.values()])
+    found = [p_value(of_seeds) for of_seeds in values.values()]
+    adjusted = holm(found + [1.0] * (of - len(found)))[: len(found)]
     arrays = {name: np.asarray(each, np.float64) for name, each in (images or {}).items()}
     drawn = {name: bootstrap(each[:, ~np.isnan(each).any(0)]) for name, each in arrays.items()}
     return {
