@@ -15,13 +15,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from maso import operators
+from maso import operators, refusals
 from maso.errors import MasoError, NotPiecewiseAffine
 from maso.graph import BATCH, Graph, Node, ancestors, nodes_in
 
 _TRACED = 127  # samples in the example that is exported: a number that no layer has by accident
-_SIZED = {"view", "reshape", "_unsafe_view", "expand", "zeros", "ones", "full"}
+_SIZED = {"view", "reshape", "_unsafe_view", "expand", "broadcast_to", "repeat", "tile", "zeros", "ones", "full"}
+_SIZED |= {"affine_grid_generator"}
 _MOVERS = {"permute", "transpose", "movedim", "swapaxes", "stack", "select", "slice", "unbind", "clone", "contiguous"}
+_MOVERS |= {"moveaxis", "swapdims", "mT", "numpy_T", "t", "matmul", "mm", "einsum"}
 
 _graphs: weakref.WeakKeyDictionary[nn.Module, dict[Any, Graph]] = weakref.WeakKeyDictionary()
 
@@ -233,6 +235,11 @@ class _Builder:
             call: Callable[..., Any] = lambda *a, **k: source.call(*a, **k)[which]  # noqa: E731
         else:
             call = _plain(fx)
+        if op in operators.SHAPED_AS:
+            call, args = operators.SHAPED_AS[op], (args[0], _size(value))
+            op = op.removesuffix("_as")
+        elif op == "type_as":
+            op, call, args = "to", torch.ops.aten.to.dtype, (args[0], value.dtype)
         if op in _SIZED:  # len(x) is a plain number in the exported program
             args = tuple([BATCH, *a[1:]] if isinstance(a, list) and a[:1] == [_TRACED] else a for a in args)
         node = Node(fx.name, op, "constant", call, args, kwargs)
@@ -242,10 +249,8 @@ class _Builder:
         if op != "where" and any(n.kind == "comparison" for n in node.operands):
             self.refuse(node, "it uses the result of a comparison as a number: not continuous")
         if op in operators.SHAPED_LIKE and node.operands:
-            node.args, node.kwargs = (
-                ((BATCH, *map(int, value.shape[1:])),),
-                {"dtype": value.dtype, "device": value.device},
-            )
+            node.args = (_size(value), *args[2 if op.startswith("new_") else 1 :])
+            node.kwargs = {"dtype": value.dtype, "device": value.device}
             node.call = operators.SHAPED_LIKE[op]
             return node
         if not any(n.dynamic for n in node.operands):
@@ -270,6 +275,9 @@ class _Builder:
 
     def where(self, node: Node) -> None:
         condition, above, below = node.args
+        if not _dynamic(condition) and condition.kind != "comparison":
+            node.kind = "affine"
+            return
         node.kind = "gate"
         if not (isinstance(condition, Node) and condition.kind == "comparison" and not _dynamic(condition.args[1])):
             self.refuse(node, "only `where` on the sign of a value minus a constant is a gate")
@@ -286,25 +294,24 @@ class _Builder:
     def check(self, node: Node, fx: torch.fx.Node) -> None:
         """What makes an operator of the table not piecewise affine, or samples mix, in this call."""
         dynamic = [n for n in node.operands if n.dynamic]
-        divides = node.op == "div" and node.args[0] is not dynamic[0]
-        if node.op in operators.PRODUCTS and (len(dynamic) > 1 or divides):
-            self.refuse(node, "it multiplies or divides by a value that depends on the input")
-        if node.op == "div" and "rounding_mode" in node.kwargs:
-            self.refuse(node, "it rounds: not continuous")
-        if node.op == "batch_norm" and node.args[5]:
-            self.refuse(node, operators.ADVICE["_native_batch_norm_legit_functional"])
-        if node.op in ("dropout", "feature_dropout") and node.args[2]:
-            self.refuse(node, operators.ADVICE["native_dropout"])
-        if node.op == "pad" and len(node.args) > 2 and node.args[2] not in ("constant", "reflect", "replicate"):
-            self.refuse(node, f"padding mode {node.args[2]!r} is not in the table")
+        try:
+            refusals.check(node)
+        except ValueError as error:
+            self.refuse(node, str(error))
         value = fx.meta["val"]
         first = value[0] if isinstance(value, (list, tuple)) else value
-        if node.op in ("to", "_to_copy") and first.dtype != node.operands[0].dtype:
+        if node.op in ("to", "_to_copy", "copy") and first.dtype != dynamic[-1].dtype:
             self.refuse(node, f"it rounds to {first.dtype}: keep one floating-point type throughout")
         axes = [i for i, size in enumerate(first.shape) if str(size) == str(self.batch) or (i == 0 and size == _TRACED)]
         if len(axes) != 1 or (axes[0] and node.op not in _MOVERS):
             self.refuse(
                 node, f"its result has shape {tuple(first.shape)}, without the samples on axis 0: samples must not mix"
+            )
+        if any(str(size).startswith("u") for size in first.shape):
+            self.refuse(
+                node,
+                "its size depends on the values of a tensor (a Boolean mask, or how often to repeat): index by "
+                "positions, found once and kept as a buffer",
             )
         node.axis, node.dtype, node.device = axes[0], first.dtype, first.device
         node.shape = tuple(int(size) for i, size in enumerate(first.shape) if i != node.axis)
@@ -318,6 +325,8 @@ class _Builder:
                     node.gate({})
             except ValueError as error:
                 self.refuse(node, str(error))
+            if node.kind == "gate" and node.shape != dynamic[0].shape:
+                self.refuse(node, "its bounds have more numbers than what they bound: expand that first")
             if any(n.axis for n in dynamic):
                 self.refuse(node, "it acts on a tensor whose samples are not on axis 0: permute after it, not before")
 
@@ -337,13 +346,21 @@ def _locate(node: Node, fx: torch.fx.Node) -> None:
     node.line = " ".join((fx.meta.get("stack_trace") or "").strip().split("\n")[-2:]).strip()
 
 
+def _size(value: Tensor) -> list[Any]:
+    """The sizes of a traced tensor, the number of samples told from plain ones."""
+    return [BATCH if not isinstance(s, int) or (i == 0 and s == _TRACED) else s for i, s in enumerate(value.shape)]
+
+
 def _nothing() -> None:
     """Parameters and inputs are not called."""
 
 
 def _plain(fx: torch.fx.Node) -> Callable[..., Any]:
     """The operator of a node; an in-place one becomes the plain one of the same name."""
-    return getattr(torch.ops.aten, _op_name(fx)) if _in_place(fx) else fx.target  # type: ignore[return-value]
+    name = _op_name(fx)
+    if name in operators.CALLS:
+        return operators.CALLS[name]
+    return getattr(torch.ops.aten, name) if _in_place(fx) else fx.target  # type: ignore[return-value]
 
 
 def _dynamic(value: Any) -> bool:
