@@ -104,7 +104,7 @@ CONSTANT: dict[str, tuple[int, str]] = {
 }
 
 AVERAGES = {"mean"} | {f"{kind}_pool{d}d" for kind in ("avg", "adaptive_avg") for d in (1, 2, 3)}
-SHAPED_LIKE = {
+SHAPED_LIKE: dict[str, Callable[..., Any]] = {
     **dict.fromkeys(["zeros_like", "new_zeros", "empty_like", "new_empty"], torch.zeros),
     **dict.fromkeys(["ones_like", "new_ones"], torch.ones),
     **dict.fromkeys(["full_like", "new_full"], torch.full),
