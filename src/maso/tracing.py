@@ -269,7 +269,7 @@ class _Builder:
         elif op in operators.AFFINE:
             node.kind = "affine"
         else:
-            self.refuse(node, "it is not in the table of operators (maso/operators.py)")
+            self.refuse(node, "it is not in the table (maso.operators; book/extend.md says how to add a row)")
         self.check(node, fx)
         return node
 

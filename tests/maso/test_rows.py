@@ -78,7 +78,7 @@ AFFINE = {
     "bilinear, antialiased": lambda x, s: F.interpolate(x, size=(2, 3), mode="bilinear", antialias=True),
     "bicubic": lambda x, s: F.interpolate(x, scale_factor=1.5, mode="bicubic"),
     "bicubic, antialiased": lambda x, s: F.interpolate(x, size=(3, 2), mode="bicubic", antialias=True),
-    "nearest": lambda x, s: F.interpolate(x[:, 0], size=5) + F.interpolate(x[:, None], size=(2, 2, 5))[:, 0, 0],
+    "nearest": lambda x, s: F.interpolate(x[:, 0], size=5) + F.interpolate(x[:, None], size=(2, 4, 5))[:, 0, 0],
     "nearest exact": lambda x, s: F.interpolate(x, size=(5, 7), mode="nearest-exact"),
     "nearest exact, one axis": lambda x, s: F.interpolate(x[:, 0], size=5, mode="nearest-exact"),
     "nearest exact, three axes": lambda x, s: F.interpolate(x[:, None], size=(2, 5, 3), mode="nearest-exact"),
