@@ -105,7 +105,7 @@ def affine_map(
     """
     graph = trace(model, x)
     K = math.prod(graph.output.shape)
-    rows = _rows(outputs, K, len(x), x.device)
+    rows = _rows(outputs, K, len(x))
     if chunk is None:
         per_sample = sum(math.prod(n.shape) for n in [graph.input, *graph.nodes] if n.dynamic) * x.element_size()
         chunk = len(x) if x.is_cuda else min(_CHUNK_SAMPLES, max(1, _CHUNK_BYTES // per_sample))
@@ -118,7 +118,9 @@ def affine_map(
         part = slice(start, start + chunk)
         with torch.enable_grad():
             leaf = x[part].detach().clone().requires_grad_()
-            y = flat(graph.read(model, leaf, _Differentiable())).gather(1, rows[part])
+            y = flat(graph.read(model, leaf, _Differentiable())).gather(
+                1, rows[part].to(x.device, torch.int64, copy=True)
+            )
             for k in range(y.shape[1]):
                 (A[part, k],) = torch.autograd.grad(y[:, k].sum(), leaf, retain_graph=k + 1 < y.shape[1])
         b[part] = y.detach() - torch.einsum("nkd,nd->nk", A[part].flatten(2), x[part].flatten(1))
@@ -138,12 +140,10 @@ def _refuse_huge(x: Tensor, rows: int) -> None:
         )
 
 
-def _rows(outputs: Sequence[int] | Tensor | None, K: int, N: int, device: torch.device) -> Tensor:
+def _rows(outputs: Sequence[int] | Tensor | None, K: int, N: int) -> Tensor:
     rows = torch.arange(K) if outputs is None else torch.as_tensor(outputs)
-    if rows.ndim == 1:
-        rows = rows.expand(N, -1)
     whole = not (rows.is_floating_point() or rows.is_complex() or rows.dtype == torch.bool)
-    if rows.ndim != 2 or len(rows) != N or not whole or rows.numel() == 0:
+    if not whole or rows.numel() == 0 or rows.ndim not in (1, 2) or (rows.ndim == 2 and len(rows) != N):
         raise MasoError(
             f"outputs: expected indices, or integers ({N}, K'); got a tensor of {tuple(rows.shape)}, {rows.dtype}."
         )
@@ -151,7 +151,7 @@ def _rows(outputs: Sequence[int] | Tensor | None, K: int, N: int, device: torch.
         raise MasoError(
             f"outputs: indices {int(rows.min())} … {int(rows.max())}, but the network has outputs 0 … {K - 1}."
         )
-    return rows.to(device, torch.int64, copy=True)
+    return rows.expand(N, -1)
 
 
 # ---------------------------------------------------------------- closed form

@@ -62,7 +62,7 @@ def check_samples(graph: Graph, model: nn.Module, at: Tensor) -> None:
         at: some samples, (N, *input_shape).
 
     Raises:
-        MasoError: it does.
+        MasoError: it does, or what it gives changes from call to call.
     """
     with torch.no_grad():
         together = flat(graph.read(model, at, Forward()))
@@ -70,6 +70,8 @@ def check_samples(graph: Graph, model: nn.Module, at: Tensor) -> None:
             one, row = at[n : n + 1], together[n : n + 1]
             for alone in (flat(graph.read(model, one, Forward())), call(model, one).reshape(1, -1)):
                 if alone.shape != row.shape or not _agree(graph, model, one, alone, row):
+                    if difference(graph, model, at):
+                        raise MasoError(f"{type(model).__name__} gives other numbers when it is called again.")
                     raise MasoError(
                         f"{type(model).__name__}: a sample alone does not give what it gives among {len(at)}: samples "
                         "must not mix, and the network must not depend on their number."
@@ -163,14 +165,16 @@ def first_difference(graph: Graph, model: nn.Module, at: Tensor) -> str:
     finally:
         for hook in hooks:
             hook.remove()
+    last = {path: node for node in graph.nodes for path in (node.path, node.path.rpartition(".")[0])}
     found: list[str] = []
 
     def visit(node: Node, values: dict[Node, Any]) -> None:
-        theirs, ours = seen.pop(node.path, None), values[node]
-        if theirs is None or not isinstance(ours, Tensor) or theirs.shape != ours.shape:
-            return
-        if not torch.allclose(theirs, ours, rtol=1e-4, atol=1e-6):
-            found.append(node.path)
+        for path in (node.path, node.path.rpartition(".")[0]):
+            theirs, ours = seen.get(path), values[node]
+            if last[path] is not node or theirs is None or theirs.shape != ours.shape:
+                continue
+            if not torch.allclose(theirs, ours, rtol=1e-4, atol=1e-6):
+                found.append(path)
 
     with torch.no_grad():
         graph.read(model, at, Forward(), visit)

@@ -65,8 +65,11 @@ def match(model: nn.Module, x: Tensor, against: Mapping[str, Tensor] | None = No
     Example:
         >>> net = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 3)).double()
         >>> x = torch.randn(5, 2, dtype=torch.float64)
-        >>> found = match(net, x, {"mean": x.mean(0)})
-        >>> bool(torch.allclose(found.inner["image"] + found.bias, net(x)))
+        >>> from maso import boundary_distance
+        >>> reach = boundary_distance(net, x)[:, None]
+        >>> near = x + reach / 2 * nn.functional.normalize(torch.randn_like(x))  # elsewhere in the cells
+        >>> found = match(net, x, {"near": near})
+        >>> bool(torch.allclose(found.inner["near"] + found.bias, net(near), rtol=1e-12, atol=1e-12))
         True
     """
     if against and IMAGE in against:

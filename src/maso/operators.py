@@ -8,41 +8,119 @@ row:
   a constant summand);
 - `GATES[name]`: arguments of the call → `Gate`;
 - `SELECTIONS[name]`: traced node → `Selection`.
+
+An affine operator may need a second row, for what it must not do in a call: `AXES` where it mixes numbers along an axis
+(which must not be that of the samples), `FACTORS` where it multiplies, `CONSTANT` where it is affine in some of its
+arguments only.  What is irregular is in `maso.refusals`.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from maso.composites import COMPOSITES as COMPOSITES
+from maso.composites import RANDOM
+from maso.errors import MasoError
+
 AFFINE: dict[str, tuple[int, ...]] = {
     **dict.fromkeys(["linear", "conv1d", "conv2d", "conv3d", "convolution"], (2,)),
     **dict.fromkeys(["conv_transpose1d", "conv_transpose2d", "conv_transpose3d"], (2,)),
     **dict.fromkeys(["batch_norm", "_native_batch_norm_legit_no_training"], (2, 3)),
-    **dict.fromkeys(["add", "sub", "rsub"], (0, 1)),
-    **dict.fromkeys(["cat", "concat", "stack"], (0,)),
-    "addmm": (0,),
+    **dict.fromkeys(["add", "sub", "rsub", "lerp", "copy", "fill"], (0, 1)),
+    **dict.fromkeys(["cat", "concat", "concatenate", "stack", "hstack", "dstack", "column_stack"], (0,)),
+    **dict.fromkeys(["addmm", "baddbmm", "addcmul", "addcdiv"], (0,)),
     "constant_pad_nd": (2,),
     "pad": (3,),
-    **dict.fromkeys(["mm", "matmul", "mul", "div", "neg", "mean", "sum"], ()),
+    "diff": (3, 4),
+    "where": (1, 2),
+    **dict.fromkeys(["slice_scatter", "select_scatter", "diagonal_scatter"], (0, 1)),
+    **dict.fromkeys(["index_put", "masked_fill"], (0, 2)),
+    **dict.fromkeys(["index_add", "index_copy", "index_fill", "scatter", "scatter_add"], (0, 3)),
+    **dict.fromkeys(["mm", "bmm", "mv", "matmul", "einsum", "tensordot", "inner"], ()),
+    **dict.fromkeys(["mul", "div", "neg", "mean", "sum", "cumsum", "zero"], ()),
     **dict.fromkeys(["view", "reshape", "_unsafe_view", "flatten", "unflatten", "squeeze", "unsqueeze"], ()),
-    **dict.fromkeys(["permute", "transpose", "movedim", "swapaxes", "expand", "contiguous"], ()),
-    **dict.fromkeys(["slice", "select", "narrow", "split", "split_with_sizes", "chunk", "unbind"], ()),
+    **dict.fromkeys(["permute", "transpose", "movedim", "moveaxis", "swapaxes", "swapdims", "mT", "numpy_T", "t"], ()),
+    **dict.fromkeys(["slice", "select", "narrow", "split", "split_with_sizes", "chunk", "tensor_split", "unbind"], ()),
+    **dict.fromkeys(["expand", "broadcast_to", "repeat", "tile", "repeat_interleave", "contiguous"], ()),
+    **dict.fromkeys(["index", "index_select", "gather", "take_along_dim", "unfold", "diagonal", "diag_embed"], ()),
+    **dict.fromkeys(["flip", "fliplr", "flipud", "roll", "rot90", "tril", "triu"], ()),
     **dict.fromkeys(["clone", "alias", "detach", "to", "_to_copy", "dropout", "feature_dropout"], ()),
     **dict.fromkeys(["avg_pool1d", "avg_pool2d", "avg_pool3d"], ()),
     **dict.fromkeys(["adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d"], ()),
-    **dict.fromkeys(["upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d", "pixel_shuffle"], ()),
-    **dict.fromkeys(["channel_shuffle", "reflection_pad1d", "reflection_pad2d", "replication_pad2d"], ()),
+    **dict.fromkeys([f"upsample_nearest{d}d" for d in (1, 2, 3)], ()),
+    **dict.fromkeys([f"_upsample_nearest_exact{d}d" for d in (1, 2, 3)], ()),
+    **dict.fromkeys(["upsample_linear1d", "upsample_bilinear2d", "upsample_trilinear3d", "upsample_bicubic2d"], ()),
+    **dict.fromkeys(["_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa"], ()),
+    **dict.fromkeys(["grid_sampler", "grid_sampler_2d", "grid_sampler_3d", "im2col", "col2im"], ()),
+    **dict.fromkeys(["pixel_shuffle", "pixel_unshuffle", "channel_shuffle"], ()),
+    **dict.fromkeys(["reflection_pad1d", "reflection_pad2d", "replication_pad2d"], ()),
 }
+
+# axes along which an operator mixes numbers, from the arguments of the call; None: all
+AXES: dict[str, Callable[..., Any]] = {
+    "flip": lambda x, dims: dims,
+    "fliplr": lambda x: 1,
+    "flipud": lambda x: 0,
+    "roll": lambda x, shifts, dims=None: dims or None,
+    "rot90": lambda x, k=1, dims=(0, 1): dims,
+    "cumsum": lambda x, dim, **_: dim,
+    "diff": lambda x, n=1, dim=-1, prepend=None, append=None: dim,
+    "unfold": lambda x, dimension, size, step: dimension,
+    "repeat_interleave": lambda x, repeats, dim=None, **_: dim,
+    **dict.fromkeys(["tril", "triu"], lambda x, diagonal=0: (-2, -1)),
+    "diagonal": lambda x, offset=0, dim1=0, dim2=1: (dim1, dim2),
+    **dict.fromkeys(["index_select", "gather"], lambda x, dim, index, **_: dim),
+    "take_along_dim": lambda x, indices, dim=None: dim,
+    **dict.fromkeys(["index_add", "index_copy", "index_fill"], lambda x, dim, index, value, **_: dim),
+    **dict.fromkeys(["scatter", "scatter_add"], lambda x, dim, index, value: dim),
+    "slice_scatter": lambda x, src, dim=0, start=None, end=None, step=1: () if _whole(start, end, step) else dim,
+    "select_scatter": lambda x, src, dim, index: dim if dim >= 0 or x.dynamic else None,
+    "diagonal_scatter": lambda x, src, offset=0, dim1=0, dim2=1: (dim1, dim2),
+    "index": lambda x, indices: _indexed(indices),
+    "index_put": lambda x, indices, values, accumulate=False: _indexed(indices),
+}
+
+# positions of arguments that are multiplied with each other: one of them may depend on the input
+FACTORS: dict[str, tuple[int, ...]] = {
+    **dict.fromkeys(["mul", "mm", "bmm", "mv", "matmul", "tensordot", "inner", "linear"], (0, 1)),
+    **dict.fromkeys(["conv1d", "conv2d", "conv3d", "convolution"], (0, 1)),
+    **dict.fromkeys(["conv_transpose1d", "conv_transpose2d", "conv_transpose3d"], (0, 1)),
+    **dict.fromkeys(["addmm", "baddbmm", "addcmul"], (1, 2)),
+    "einsum": (1,),
+}
+
+# the argument that must not depend on the input, and what the operator does with it
+CONSTANT: dict[str, tuple[int, str]] = {
+    "div": (1, "divides by"),
+    "addcdiv": (2, "divides by"),
+    "lerp": (2, "multiplies by"),
+    **dict.fromkeys(["grid_sampler", "grid_sampler_2d", "grid_sampler_3d"], (1, "looks up places given by")),
+}
+
 AVERAGES = {"mean"} | {f"{kind}_pool{d}d" for kind in ("avg", "adaptive_avg") for d in (1, 2, 3)}
-PRODUCTS = {"mul", "div", "mm", "matmul", "linear", "addmm"}
-SHAPED_LIKE = {"zeros_like": torch.zeros, "ones_like": torch.ones, "new_zeros": torch.zeros, "new_ones": torch.ones}
+SHAPED_LIKE: dict[str, Callable[..., Any]] = {
+    **dict.fromkeys(["zeros_like", "new_zeros", "empty_like", "new_empty"], torch.zeros),
+    **dict.fromkeys(["ones_like", "new_ones"], torch.ones),
+    **dict.fromkeys(["full_like", "new_full"], torch.full),
+}
+# what is called in the place of operators whose derivatives PyTorch lacks (all of them, or where sizes differ)
+CALLS: dict[str, Callable[..., Tensor]] = {
+    "copy": lambda x, src, *_: src.expand(x.shape),
+    "scatter": lambda x, dim, index, src: torch.scatter(x, dim, index, _as_far(src, index)),
+    "scatter_add": lambda x, dim, index, src: torch.scatter_add(x, dim, index, _as_far(src, index)),
+}
+SHAPED_AS: dict[str, Callable[..., Any]] = {
+    "expand_as": torch.ops.aten.expand.default,
+    "view_as": torch.ops.aten.view.default,
+    "reshape_as": torch.ops.aten.reshape.default,
+}
 COMPARISONS = {"gt": True, "ge": True, "lt": False, "le": False}
 ELEMENTWISE = {"mul", "div", "add", "sub", "rsub", "neg", "clone", "alias", "detach", "contiguous"}
 
@@ -111,16 +189,51 @@ def _ramp(slope: float | Tensor) -> Gate:
     return Gate((0.0,), (slope, 1.0), (0.0, 0.0))
 
 
-def _clamp(low: float | None = None, high: float | None = None) -> Gate:
-    for bound in (low, high):
-        if isinstance(bound, Tensor):
-            raise ValueError("bounds that are tensors; use torch.minimum and torch.maximum")
-    if low is not None and high is not None and low > high:
-        raise ValueError(f"its lower bound {low} is above its upper bound {high}")
-    lows = [] if low is None else [float(low)]
-    highs = [] if high is None else [float(high)]
+def _as_far(src: Any, index: Tensor) -> Any:
+    """The part of a source that an index asks for."""
+    return src[tuple(map(slice, index.shape))] if isinstance(src, Tensor) and src.ndim else src
+
+
+def _whole(start: Any, end: Any, step: int) -> bool:
+    """Whether a slice is all of its axis."""
+    return start in (None, 0) and step == 1 and (end is None or (isinstance(end, int) and end == 2**63 - 1))
+
+
+def _indexed(indices: list[Any]) -> list[int] | None:
+    """The axes that are indexed; all where the first one is, since a Boolean mask takes several."""
+    axes = [axis for axis, index in enumerate(indices) if index is not None]
+    return None if 0 in axes else axes
+
+
+def _clamp(low: float | Tensor | None = None, high: float | Tensor | None = None, axes: int = 0) -> Gate:
+    lows, highs = (
+        [] if bound is None or (not isinstance(bound, Tensor) and bound == never) else [_bound(bound, axes)]
+        for bound, never in ((low, -math.inf), (high, math.inf))
+    )
+    if not lows + highs:
+        raise ValueError("its bounds are infinite, so it does nothing: leave it out")
+    if lows and highs:
+        if isinstance(lows[0], Tensor) or isinstance(highs[0], Tensor):
+            lows = [torch.minimum(*map(torch.as_tensor, (lows[0], highs[0])))]  # the upper bound wins, as in PyTorch
+        elif lows[0] > highs[0]:
+            raise ValueError(f"its lower bound {low} is above its upper bound {high}")
     flat = [(0.0, v) for v in lows] + [(1.0, 0.0)] + [(0.0, v) for v in highs]
     return Gate(tuple(lows + highs), tuple(s for s, _ in flat), tuple(i for _, i in flat))
+
+
+def _bound(value: float | Tensor, axes: int) -> Any:
+    """A bound of `clamp`: a number, or a tensor that broadcasts against one sample of so many axes."""
+    if not isinstance(value, Tensor):
+        return float(value)
+    if not value.isfinite().all():
+        raise MasoError("clamp has an infinite bound in a tensor: clamp only the entries that have a finite one.")
+    return value[0] if value.ndim > axes else value
+
+
+def _rrelu(lower: float = 1 / 8, upper: float = 1 / 3, training: bool = False) -> Gate:
+    if training:
+        raise ValueError("it is random in training mode: call model.eval()")
+    return _ramp((lower + upper) / 2)
 
 
 def _prelu(weight: Tensor, axes: int) -> Gate:
@@ -141,11 +254,14 @@ GATES: dict[str, Callable[..., Gate]] = {
     "prelu": lambda axes, weight: _prelu(weight, axes),
     "_prelu_kernel": lambda axes, weight: _prelu(weight, axes),
     "abs": lambda axes: _ramp(-1.0),
+    "rrelu": lambda axes, lower=1 / 8, upper=1 / 3, training=False: _rrelu(lower, upper, training),
+    "softshrink": lambda axes, lambd=0.5: Gate((-lambd, lambd), (1.0, 0.0, 1.0), (lambd, 0.0, -lambd)),
+    "hardsigmoid": lambda axes: Gate((-3.0, 3.0), (0.0, 1 / 6, 0.0), (0.0, 0.5, 1.0)),
     "hardtanh": lambda axes, min_val=-1.0, max_val=1.0: _clamp(min_val, max_val),
-    "clamp": lambda axes, min=None, max=None: _clamp(min, max),
-    "clip": lambda axes, min=None, max=None: _clamp(min, max),
-    "clamp_min": lambda axes, min: _clamp(min, None),
-    "clamp_max": lambda axes, max: _clamp(None, max),
+    "clamp": lambda axes, min=None, max=None: _clamp(min, max, axes),
+    "clip": lambda axes, min=None, max=None: _clamp(min, max, axes),
+    "clamp_min": lambda axes, min: _clamp(min, None, axes),
+    "clamp_max": lambda axes, max: _clamp(None, max, axes),
     "threshold": lambda axes, threshold, value: _threshold(threshold, value),
 }
 
@@ -217,65 +333,41 @@ SELECTIONS: dict[str, Callable[[Any], Selection]] = {
     **{f"adaptive_max_pool{d}d": _adaptive for d in (1, 2, 3)},
     **dict.fromkeys(["amax", "max"], lambda node: _reduce(node, 1)),
     **dict.fromkeys(["amin", "min"], lambda node: _reduce(node, -1)),
-    "maximum": lambda node: _pairs(node, 1),
-    "minimum": lambda node: _pairs(node, -1),
+    **dict.fromkeys(["maximum", "fmax"], lambda node: _pairs(node, 1)),
+    **dict.fromkeys(["minimum", "fmin"], lambda node: _pairs(node, -1)),
 }
 
 _SMOOTH = "it is smooth, not piecewise affine: analyse the part of the network before it, or replace it by a ReLU"
 _BATCH = "BatchNorm in training mode depends on the whole batch: call model.eval() (and keep running statistics)"
-_RANDOM = "dropout is active: call model.eval()"
+_STEP = "it jumps: not continuous"
+_FOURIER = "torch.fft is left out (its numbers are complex): write the transform as a constant matrix, a linear layer"
 ADVICE: dict[str, str] = {
     **dict.fromkeys(
-        ["gelu", "silu", "elu", "celu", "selu", "mish", "softplus", "tanh", "sigmoid", "exp", "log"], _SMOOTH
+        ["gelu", "silu", "elu", "celu", "selu", "mish", "softplus", "tanh", "sigmoid", "exp", "log", "logsumexp"],
+        _SMOOTH,
     ),
     **dict.fromkeys(
-        ["softmax", "log_softmax", "_softmax", "_log_softmax"], "drop the softmax: the theory is about the logits"
+        ["softmax", "log_softmax", "_softmax", "_log_softmax"],
+        "it is smooth, not piecewise affine; where it only turns the network's logits into probabilities, drop the "
+        "softmax: the theory is about the logits",
     ),
     **dict.fromkeys(["hardswish"], "it is piecewise quadratic, not piecewise affine"),
+    **dict.fromkeys(
+        ["var", "std", "var_mean", "std_mean", "pow", "cdist"], "it is not piecewise affine, but quadratic"
+    ),
+    **dict.fromkeys(["sign", "heaviside", "hardshrink", "round", "floor", "ceil", "trunc", "frac"], _STEP),
+    **dict.fromkeys(["argsort", "argmax", "argmin"], "positions are used as numbers: not continuous"),
+    **dict.fromkeys(["fft_fft", "fft_ifft", "fft_rfft", "fft_irfft", "fft_fft2", "fft_ifft2"], _FOURIER),
+    **dict.fromkeys(["fft_rfft2", "fft_irfft2", "fft_fftn", "fft_ifftn", "fft_rfftn", "fft_irfftn"], _FOURIER),
+    **dict.fromkeys(["_fft_r2c", "_fft_c2r", "_fft_c2c", "stft", "istft", "complex", "view_as_complex"], _FOURIER),
     **dict.fromkeys(
         ["layer_norm", "native_layer_norm", "group_norm", "native_group_norm", "instance_norm", "rms_norm"],
         "it divides by a statistic of its own input, so it is not piecewise affine",
     ),
     **dict.fromkeys(
-        ["scaled_dot_product_attention", "_native_multi_head_attention", "bmm"],
+        ["scaled_dot_product_attention", "_native_multi_head_attention"],
         "attention multiplies two values that both depend on the input",
     ),
     **dict.fromkeys(["_native_batch_norm_legit_functional", "_native_batch_norm_legit"], _BATCH),
-    **dict.fromkeys(["native_dropout", "bernoulli", "rand_like", "rrelu", "rrelu_with_noise"], _RANDOM),
-    **dict.fromkeys(["index_put", "slice_scatter", "select_scatter", "copy"], "build the tensor with cat or stack"),
-}
-
-
-def _rnn_cell(x: Tensor, h: Tensor, w: Tensor, u: Tensor, b: Tensor | None = None, c: Tensor | None = None) -> Tensor:
-    return torch.relu(torch.nn.functional.linear(x, w, b) + torch.nn.functional.linear(h, u, c))
-
-
-def _rnn(
-    x: Tensor, h0: Tensor, weights: Sequence[Tensor], biases: bool, layers: int, dropout: float, train: bool,
-    bidirectional: bool, batch_first: bool,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
-    if not batch_first:
-        raise NotImplementedError("an RNN with batch_first=False puts time before the batch: use batch_first=True")
-    if train and dropout:
-        raise NotImplementedError(_RANDOM)
-    per_cell, directions, last = 4 if biases else 2, 2 if bidirectional else 1, []
-    for layer in range(layers):
-        outputs = []
-        for direction in range(directions):
-            i = layer * directions + direction
-            h, steps = h0[i], []
-            times = range(x.shape[1])
-            for t in reversed(times) if direction else times:
-                h = _rnn_cell(x[:, t], h, *weights[i * per_cell : (i + 1) * per_cell])
-                steps.append(h)
-            outputs.append(torch.stack(steps[::-1] if direction else steps, 1))
-            last.append(h)
-        x = torch.cat(outputs, 2)
-    return x, torch.stack(last)
-
-
-# operators that the tracer keeps whole but that are made of rows of this table
-COMPOSITES: dict[Any, Callable[..., Any]] = {
-    torch.ops.aten.rnn_relu_cell.default: _rnn_cell,
-    torch.ops.aten.rnn_relu.input: _rnn,
+    **dict.fromkeys(["native_dropout", "bernoulli", "rand_like", "randn_like"], RANDOM),
 }

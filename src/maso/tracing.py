@@ -19,13 +19,14 @@ from torch import Tensor, nn
 from torch.export.graph_signature import OutputKind
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from maso import judge, operators
+from maso import judge, operators, refusals
 from maso.errors import MasoError, NotPiecewiseAffine
 from maso.graph import BATCH, Graph, Node, ancestors, nodes_in, plain
 
 _SIZES = (127, 131)  # samples in the examples that are exported; the second where the program kept no symbol for it
 _OTHERS = 6  # further points at which a new graph is read, together and alone
 _MOVERS = {"permute", "transpose", "movedim", "swapaxes", "stack", "select", "slice", "unbind", "clone", "contiguous"}
+_MOVERS |= {"moveaxis", "swapdims", "mT", "numpy_T", "t", "matmul", "mm", "einsum"}
 _COPIES = {"detach", "alias", "lift_fresh", "lift_fresh_copy", "detach_copy", "alias_copy"}
 
 _graphs: weakref.WeakKeyDictionary[nn.Module, dict[Any, Graph]] = weakref.WeakKeyDictionary()
@@ -116,6 +117,8 @@ def check_input(model: nn.Module, x: Tensor) -> None:
             raise MasoError(f"{type(model).__name__}: {name!r} has no shape yet: call the model once on such an x.")
         if p.is_meta:
             raise MasoError(f"{type(model).__name__}: {name!r} is on the meta device and holds no numbers.")
+        if p.is_inference():
+            raise MasoError(f"{name!r} of the model was made in inference mode: make the model outside of it.")
         if p.device != x.device:
             raise MasoError(f"{name!r} of the model is on {p.device} and x on {x.device}: bring both to one device.")
         if p.dtype != x.dtype:
@@ -326,6 +329,11 @@ class _Builder:
             call: Callable[..., Any] = lambda *a, **k: source.call(*a, **k)[which]  # noqa: E731
         else:
             call = torch.ops.aten.squeeze.dims if op == "squeeze" else _plain(fx)
+        if op in operators.SHAPED_AS:
+            call, args = operators.SHAPED_AS[op], (args[0], self.sizes(fx))
+            op = op.removesuffix("_as")
+        elif op == "type_as":
+            op, call, args = "to", torch.ops.aten.to.dtype, (args[0], value.dtype)
         node = Node(fx.name, op, "constant", call, args, kwargs)
         if isinstance(value, torch.SymInt) and not any(n.dynamic for n in node.operands):
             return node
@@ -333,10 +341,8 @@ class _Builder:
         if op != "where" and any(n.kind == "comparison" for n in node.operands):
             self.refuse(node, "it uses the result of a comparison as a number: not continuous")
         if op in operators.SHAPED_LIKE and node.operands:
-            node.args, node.kwargs = (
-                ((BATCH, *map(int, value.shape[1:])),),
-                {"dtype": value.dtype, "device": value.device},
-            )
+            node.args = (self.sizes(fx), *args[2 if op.startswith("new_") else 1 :])
+            node.kwargs = {"dtype": value.dtype, "device": value.device}
             node.call = operators.SHAPED_LIKE[op]
             return node
         if not any(n.dynamic for n in node.operands):
@@ -355,12 +361,15 @@ class _Builder:
         elif op in operators.AFFINE:
             node.kind = "affine"
         else:
-            self.refuse(node, "it is not in the table of operators (maso/operators.py)")
+            self.refuse(node, "it is not in the table (maso.operators; book/extend.md says how to add a row)")
         self.check(node, fx)
         return node
 
     def where(self, node: Node) -> None:
         condition, above, below = node.args
+        if not _dynamic(condition) and condition.kind != "comparison":
+            node.kind = "affine"
+            return
         node.kind = "gate"
         if not (isinstance(condition, Node) and condition.kind == "comparison" and not _dynamic(condition.args[1])):
             self.refuse(node, "only `where` on the sign of a value minus a constant is a gate")
@@ -377,20 +386,13 @@ class _Builder:
     def check(self, node: Node, fx: torch.fx.Node) -> None:
         """What makes an operator of the table not piecewise affine, or samples mix, in this call."""
         dynamic = [n for n in node.operands if n.dynamic]
-        divides = node.op == "div" and node.args[0] is not dynamic[0]
-        if node.op in operators.PRODUCTS and (len(dynamic) > 1 or divides):
-            self.refuse(node, "it multiplies or divides by a value that depends on the input")
-        if node.op == "div" and "rounding_mode" in node.kwargs:
-            self.refuse(node, "it rounds: not continuous")
-        if node.op == "batch_norm" and node.args[5]:
-            self.refuse(node, operators.ADVICE["_native_batch_norm_legit_functional"])
-        if node.op in ("dropout", "feature_dropout") and node.args[2]:
-            self.refuse(node, operators.ADVICE["native_dropout"])
-        if node.op == "pad" and len(node.args) > 2 and node.args[2] not in ("constant", "reflect", "replicate"):
-            self.refuse(node, f"padding mode {node.args[2]!r} is not in the table")
+        try:
+            refusals.check(node)
+        except ValueError as error:
+            self.refuse(node, str(error))
         value = fx.meta["val"]
         first = value[0] if isinstance(value, (list, tuple)) else value
-        if node.op in ("to", "_to_copy") and first.dtype != node.operands[0].dtype:
+        if node.op in ("to", "_to_copy", "copy") and first.dtype != dynamic[-1].dtype:
             self.refuse(node, f"it rounds to {first.dtype}: keep one floating-point type throughout")
         other = self.twins[fx].meta["val"]
         other = other[0] if isinstance(other, (list, tuple)) else other
@@ -398,6 +400,12 @@ class _Builder:
         if len(axes) != 1 or (axes[0] and node.op not in _MOVERS):
             self.refuse(
                 node, f"its result has shape {tuple(first.shape)}, without the samples on axis 0: samples must not mix"
+            )
+        if any(str(size).startswith("u") for size in first.shape):
+            self.refuse(
+                node,
+                "its size depends on the values of a tensor (a Boolean mask, or how often to repeat): index by "
+                "positions, found once and kept as a buffer",
             )
         node.axis, node.dtype, node.device = axes[0], first.dtype, first.device
         node.shape = tuple(int(size) for i, size in enumerate(first.shape) if i != node.axis)
@@ -411,12 +419,19 @@ class _Builder:
                     node.gate({})
             except ValueError as error:
                 self.refuse(node, str(error))
+            if node.kind == "gate" and node.shape != dynamic[0].shape:
+                self.refuse(node, "its bounds have more numbers than what they bound: expand that first")
             if any(n.axis for n in dynamic):
                 self.refuse(node, "it acts on a tensor whose samples are not on axis 0: permute after it, not before")
 
     def counts(self, size: Any, twin: Any) -> bool:
         """Whether a size is the number of samples, given that in the program for another number."""
         return (str(size), str(twin)) == (str(self.batch), str(self.other_batch))
+
+    def sizes(self, fx: torch.fx.Node) -> list[Any]:
+        """The sizes of a traced tensor, the number of samples told from plain ones."""
+        pairs = zip(fx.meta["val"].shape, self.twins[fx].meta["val"].shape, strict=True)
+        return [BATCH if self.counts(size, twin) else int(size) for size, twin in pairs]
 
     def same(self, fx: torch.fx.Node) -> bool:
         """Whether a conversion changes nothing."""
@@ -445,7 +460,10 @@ def _nothing() -> None:
 
 def _plain(fx: torch.fx.Node) -> Callable[..., Any]:
     """The operator of a node; an in-place one becomes the plain one of the same name."""
-    return getattr(torch.ops.aten, _op_name(fx)) if _in_place(fx) else fx.target  # type: ignore[return-value]
+    name = _op_name(fx)
+    if name in operators.CALLS:
+        return operators.CALLS[name]
+    return getattr(torch.ops.aten, name) if _in_place(fx) else fx.target  # type: ignore[return-value]
 
 
 def _dynamic(value: Any) -> bool:
