@@ -7,6 +7,7 @@ from torch import nn
 
 import maso
 from maso import NotPiecewiseAffine
+from maso_book.datasets import import_torchvision
 
 DOUBLE = torch.float64
 
@@ -296,3 +297,89 @@ def test_an_infinite_bound_in_a_tensor_is_refused():
     model = Row(lambda x, s: x.clamp(s.W[0].masked_fill(s.mask, -torch.inf)))
     with pytest.raises(maso.MasoError, match="infinite"):
         maso.affine_map(model, torch.zeros(1, 4, 4, 4))
+
+
+class UNet(nn.Module):
+    """Down, up by bilinear upsampling, and the skip between."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.deep = nn.Conv2d(1, 3, 3, padding=1), nn.Conv2d(3, 4, 3, padding=1, padding_mode="circular")
+        self.up = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True)
+        self.last = nn.Conv2d(7, 2, 1)
+
+    def forward(self, x):
+        x = self.first(x).relu()
+        return self.last(torch.cat([x, self.up(self.deep(F.max_pool2d(x, 2)).relu())], 1))
+
+
+class GraphNet(nn.Module):
+    """Two rounds on a graph of five nodes: sums over neighbours, by a matrix and by a list of edges."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("adjacency", torch.rand(5, 5))
+        self.register_buffer("edges", torch.tensor([[0, 1, 2, 3, 4, 0], [1, 2, 3, 4, 0, 2]]))
+        self.inner, self.outer = nn.Linear(3, 4), nn.Linear(4, 2)
+
+    def forward(self, x):
+        x = torch.einsum("uv,nvf->nuf", self.adjacency, self.inner(x)).relu()
+        source, target = self.edges
+        messages = self.outer(x)[:, source]
+        return torch.zeros_like(messages[:, :5]).index_add(1, target, messages).clamp(max=0.5)
+
+
+class Excited(nn.Module):
+    """Writes channels into slices, then scales them by a gate of its own (squeeze and excite)."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.gate = nn.Conv2d(1, 4, 3), nn.Linear(4, 4)
+
+    def forward(self, x):
+        y = torch.zeros(len(x), 8, 4, 4, dtype=x.dtype)
+        y[:, :4] = self.conv(x)
+        y[:, 4:] = y[:, :4].relu()
+        return y[:, :4] * F.hardsigmoid(self.gate(y[:, 4:].mean((2, 3))))[:, :, None, None]
+
+
+class Segmentation(nn.Module):
+    """The output that is meant of a network that returns a dictionary."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, x):
+        return self.network(x)["out"]
+
+
+@pytest.mark.parametrize(("make", "shape"), [(UNet, (1, 4, 4)), (GraphNet, (5, 3))])
+def test_small_networks_against_the_jacobian_of_the_model(make, shape):
+    torch.manual_seed(0)
+    model, x = make().double().eval(), torch.randn(3, *shape, dtype=DOUBLE)
+    against_autograd(model, x, outputs=None)
+
+
+def test_deeplab_against_the_jacobian_of_the_model():
+    models = import_torchvision().models
+    torch.manual_seed(0)
+    backbone = models._utils.IntermediateLayerGetter(models.resnet18(weights=None), {"layer2": "out"})
+    head = models.segmentation.deeplabv3.DeepLabHead(128, 3)
+    network = models.segmentation.DeepLabV3(backbone, head).double().eval()
+    against_autograd(Segmentation(network), torch.randn(1, 3, 32, 32, dtype=DOUBLE), outputs=[0, 1500])
+
+
+def against_autograd(model, x, outputs):
+    found = maso.affine_map(model, x, outputs=outputs)
+    leaf = x.clone().requires_grad_()
+    y = model(leaf).flatten(1)
+    rows = range(y.shape[1]) if outputs is None else outputs
+    A = torch.stack([torch.autograd.grad(y[:, k].sum(), leaf, retain_graph=True)[0] for k in rows], 1)
+    torch.testing.assert_close(found.A, A, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(found(x), y[:, list(rows)].detach(), rtol=1e-12, atol=1e-12)
+
+
+def test_the_first_true_obstacle_is_named():
+    with pytest.raises(NotPiecewiseAffine, match=r"'mul'.*multiplies two values that both depend on the input"):
+        maso.trace(Excited(), torch.zeros(1, 1, 6, 6))
