@@ -145,7 +145,23 @@ def _build(model: nn.Module, example: Tensor) -> Graph:
 def _settle_in_place(graph: torch.fx.Graph) -> bool:
     """Whether every in-place operator overwrites a fresh tensor that nothing else reads: then it is a plain one."""
     views = {"view", "reshape", "flatten", "permute", "transpose", "slice", "select", "squeeze", "unsqueeze", "getitem"}
-    views |= {"expand", "detach", "alias", "split", "chunk", "unbind", "dropout", "contiguous", "to", "narrow"}
+    views |= {"diagonal", "unfold", "unflatten", "movedim", "moveaxis", "swapaxes", "swapdims", "mT", "numpy_T", "t"}
+    views |= {
+        "tensor_split",
+        "broadcast_to",
+        "expand_as",
+        "view_as",
+        "expand",
+        "detach",
+        "alias",
+        "split",
+        "chunk",
+        "unbind",
+        "dropout",
+        "contiguous",
+        "to",
+        "narrow",
+    }
     for fx in graph.nodes:
         if _in_place(fx):
             target = fx.args[0]
@@ -300,6 +316,8 @@ class _Builder:
             self.refuse(node, str(error))
         value = fx.meta["val"]
         first = value[0] if isinstance(value, (list, tuple)) else value
+        if first.dtype.is_complex:
+            self.refuse(node, "its result is complex; the network must be one of real numbers")
         if node.op in ("to", "_to_copy", "copy") and first.dtype != dynamic[-1].dtype:
             self.refuse(node, f"it rounds to {first.dtype}: keep one floating-point type throughout")
         axes = [i for i, size in enumerate(first.shape) if str(size) == str(self.batch) or (i == 0 and size == _TRACED)]
@@ -358,9 +376,8 @@ def _nothing() -> None:
 def _plain(fx: torch.fx.Node) -> Callable[..., Any]:
     """The operator of a node; an in-place one becomes the plain one of the same name."""
     name = _op_name(fx)
-    if name in operators.CALLS:
-        return operators.CALLS[name]
-    return getattr(torch.ops.aten, name) if _in_place(fx) else fx.target  # type: ignore[return-value]
+    call: Callable[..., Any] = fx.target  # type: ignore[assignment]
+    return operators.CALLS.get(name) or (getattr(torch.ops.aten, name, call) if _in_place(fx) else call)
 
 
 def _dynamic(value: Any) -> bool:
