@@ -377,7 +377,7 @@ def _plain(fx: torch.fx.Node) -> Callable[..., Any]:
     """The operator of a node; an in-place one becomes the plain one of the same name."""
     name = _op_name(fx)
     call: Callable[..., Any] = fx.target  # type: ignore[assignment]
-    return operators.CALLS.get(name) or (getattr(torch.ops.aten, name, call) if _in_place(fx) else call)
+    return operators.CALLS.get(name, getattr(torch.ops.aten, name, call) if _in_place(fx) else call)
 
 
 def _dynamic(value: Any) -> bool:
