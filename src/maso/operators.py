@@ -221,8 +221,8 @@ def _clamp(low: float | Tensor | None = None, high: float | Tensor | None = None
     if not lows + highs:
         raise ValueError("its bounds are infinite, so it does nothing: leave it out")
     if lows and highs:
-        if isinstance(lows[0], Tensor) or isinstance(highs[0], Tensor):
-            lows = [torch.minimum(*map(torch.as_tensor, (lows[0], highs[0])))]  # the upper bound wins, as in PyTorch
+        if isinstance(lows[0], Tensor):
+            lows = [torch.minimum(lows[0], highs[0])]  # the upper bound wins, as in PyTorch
         elif lows[0] > highs[0]:
             raise ValueError(f"its lower bound {low} is above its upper bound {high}")
     flat = [(0.0, v) for v in lows] + [(1.0, 0.0)] + [(0.0, v) for v in highs]

@@ -187,7 +187,7 @@ GATES = {  # of (N, 3, 1, 4)
     "clamp above a tensor": lambda x, s: x.clamp_min(s.W[0]),
     "clamp below a tensor": lambda x, s: x.clamp(max=s.W[:3, :1, None]),
     "clamp, bounds that cross": lambda x, s: x.clamp(s.W[1], 0.3 * s.W[1]),
-    "clamp, tensor and number": lambda x, s: x.clamp(s.W[2] - 0.5, torch.tensor(0.4, dtype=x.dtype)),
+    "clamp below a number": lambda x, s: x.clamp(s.W[2] - 0.5, torch.tensor(0.4, dtype=x.dtype)),
     "clamp, one bound infinite": lambda x, s: x.clamp(-torch.inf, 0.1),
     "fmax": lambda x, s: torch.fmax(x, x.flip(1)),
     "sort": lambda x, s: x.sort(-1)[0],
