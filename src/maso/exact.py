@@ -5,7 +5,8 @@ readings of the graph use it: `evaluate` computes with `fractions.Fraction`, `te
 real variables, so that `prove` decides a statement for *all* inputs (linear real arithmetic is decidable).
 
 What is exact and what is not: sums, products by weights, maxima and comparisons are exact.  Mean pooling divides by its
-exact count.  BatchNorm's scale γ/√(σ² + ε) and shift are taken as the floating-point numbers that PyTorch computes.
+exact count.  Weights that PyTorch computes are taken as the floating-point numbers it finds: BatchNorm's scale
+γ/√(σ² + ε) and shift, the weights of an interpolation, products of constants, the slope 1/6 of a hard sigmoid.
 
 Source: Mad Max, §2 (the statements); the proofs are machine checks of instances.
 """

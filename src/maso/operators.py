@@ -33,7 +33,8 @@ AFFINE: dict[str, tuple[int, ...]] = {
     **dict.fromkeys(["linear", "conv1d", "conv2d", "conv3d", "convolution"], (2,)),
     **dict.fromkeys(["conv_transpose1d", "conv_transpose2d", "conv_transpose3d"], (2,)),
     **dict.fromkeys(["batch_norm", "_native_batch_norm_legit_no_training"], (2, 3)),
-    **dict.fromkeys(["add", "sub", "rsub", "lerp", "copy", "fill"], (0, 1)),
+    **dict.fromkeys(["add", "sub", "rsub", "lerp"], (0, 1)),
+    **dict.fromkeys(["copy", "fill"], (1,)),
     **dict.fromkeys(["cat", "concat", "concatenate", "stack", "hstack", "dstack", "column_stack"], (0,)),
     **dict.fromkeys(["addmm", "baddbmm", "addcmul", "addcdiv"], (0,)),
     "constant_pad_nd": (2,),
@@ -41,8 +42,10 @@ AFFINE: dict[str, tuple[int, ...]] = {
     "diff": (3, 4),
     "where": (1, 2),
     **dict.fromkeys(["slice_scatter", "select_scatter", "diagonal_scatter"], (0, 1)),
-    **dict.fromkeys(["index_put", "masked_fill"], (0, 2)),
-    **dict.fromkeys(["index_add", "index_copy", "index_fill", "scatter", "scatter_add"], (0, 3)),
+    "masked_fill": (2,),
+    "index_put": (0, 2),
+    "index_fill": (3,),
+    **dict.fromkeys(["index_add", "index_copy", "scatter", "scatter_add"], (0, 3)),
     **dict.fromkeys(["mm", "bmm", "mv", "matmul", "einsum", "tensordot", "inner"], ()),
     **dict.fromkeys(["mul", "div", "neg", "mean", "sum", "cumsum", "zero"], ()),
     **dict.fromkeys(["view", "reshape", "_unsafe_view", "flatten", "unflatten", "squeeze", "unsqueeze"], ()),
@@ -76,13 +79,13 @@ AXES: dict[str, Callable[..., Any]] = {
     "repeat_interleave": lambda x, repeats, dim=None, **_: dim,
     **dict.fromkeys(["tril", "triu"], lambda x, diagonal=0: (-2, -1)),
     "diagonal": lambda x, offset=0, dim1=0, dim2=1: (dim1, dim2),
+    "diagonal_scatter": lambda x, src, offset=0, dim1=0, dim2=1: _of(x, dim1, dim2),
     **dict.fromkeys(["index_select", "gather"], lambda x, dim, index, **_: dim),
     "take_along_dim": lambda x, indices, dim=None: dim,
     **dict.fromkeys(["index_add", "index_copy", "index_fill"], lambda x, dim, index, value, **_: dim),
-    **dict.fromkeys(["scatter", "scatter_add"], lambda x, dim, index, value: dim),
+    **dict.fromkeys(["scatter", "scatter_add"], lambda x, dim, index, value, **_: dim),
     "slice_scatter": lambda x, src, dim=0, start=None, end=None, step=1: () if _whole(start, end, step) else dim,
-    "select_scatter": lambda x, src, dim, index: dim if dim >= 0 or x.dynamic else None,
-    "diagonal_scatter": lambda x, src, offset=0, dim1=0, dim2=1: (dim1, dim2),
+    "select_scatter": lambda x, src, dim, index: _of(x, dim),
     "index": lambda x, indices: _indexed(indices),
     "index_put": lambda x, indices, values, accumulate=False: _indexed(indices),
 }
@@ -199,6 +202,11 @@ def _whole(start: Any, end: Any, step: int) -> bool:
     return start in (None, 0) and step == 1 and (end is None or (isinstance(end, int) and end == 2**63 - 1))
 
 
+def _of(x: Any, *axes: int) -> tuple[int, ...] | None:
+    """Axes of a value that may be a constant, of which it is not known how many there are."""
+    return axes if x.dynamic or min(axes) >= 0 else None
+
+
 def _indexed(indices: list[Any]) -> list[int] | None:
     """The axes that are indexed; all where the first one is, since a Boolean mask takes several."""
     axes = [axis for axis, index in enumerate(indices) if index is not None]
@@ -213,8 +221,8 @@ def _clamp(low: float | Tensor | None = None, high: float | Tensor | None = None
     if not lows + highs:
         raise ValueError("its bounds are infinite, so it does nothing: leave it out")
     if lows and highs:
-        if isinstance(lows[0], Tensor) or isinstance(highs[0], Tensor):
-            lows = [torch.minimum(*map(torch.as_tensor, (lows[0], highs[0])))]  # the upper bound wins, as in PyTorch
+        if isinstance(lows[0], Tensor):
+            lows = [torch.minimum(lows[0], highs[0])]  # the upper bound wins, as in PyTorch
         elif lows[0] > highs[0]:
             raise ValueError(f"its lower bound {low} is above its upper bound {high}")
     flat = [(0.0, v) for v in lows] + [(1.0, 0.0)] + [(0.0, v) for v in highs]

@@ -34,7 +34,7 @@ def _untouched(value: Node, axes: Any, why: str) -> None:
     """Whether the samples of a value are on none of these axes (None: all)."""
     rank = len(value.shape) + 1
     axes = range(rank) if axes is None else axes if isinstance(axes, (list, tuple)) else [axes]
-    if value.axis in [axis % rank for axis in axes]:
+    if value.axis in [axis if axis >= 0 else max(axis + rank, 0) for axis in axes]:
         raise ValueError(why)
 
 
@@ -81,6 +81,11 @@ def _div(node: Node) -> None:
         raise ValueError("it rounds: not continuous")
 
 
+def _scatter(node: Node) -> None:
+    if "reduce" in node.kwargs:
+        raise ValueError("only scatter and scatter_add are in the table, no other way to reduce")
+
+
 def _pad(node: Node) -> None:
     mode = node.args[2] if len(node.args) > 2 else "constant"
     if mode not in ("constant", "reflect", "replicate", "circular"):
@@ -94,5 +99,6 @@ _CHECKS: dict[str, Callable[[Node], None]] = {
     "batch_norm": _batch_norm,
     **dict.fromkeys(["dropout", "feature_dropout"], _dropout),
     "div": _div,
+    "scatter": _scatter,
     "pad": _pad,
 }

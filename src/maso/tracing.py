@@ -392,6 +392,8 @@ class _Builder:
             self.refuse(node, str(error))
         value = fx.meta["val"]
         first = value[0] if isinstance(value, (list, tuple)) else value
+        if first.dtype.is_complex:
+            self.refuse(node, "its result is complex; the network must be one of real numbers")
         if node.op in ("to", "_to_copy", "copy") and first.dtype != dynamic[-1].dtype:
             self.refuse(node, f"it rounds to {first.dtype}: keep one floating-point type throughout")
         other = self.twins[fx].meta["val"]
@@ -461,9 +463,8 @@ def _nothing() -> None:
 def _plain(fx: torch.fx.Node) -> Callable[..., Any]:
     """The operator of a node; an in-place one becomes the plain one of the same name."""
     name = _op_name(fx)
-    if name in operators.CALLS:
-        return operators.CALLS[name]
-    return getattr(torch.ops.aten, name) if _in_place(fx) else fx.target  # type: ignore[return-value]
+    call: Callable[..., Any] = fx.target  # type: ignore[assignment]
+    return operators.CALLS.get(name, getattr(torch.ops.aten, name, call) if _in_place(fx) else call)
 
 
 def _dynamic(value: Any) -> bool:

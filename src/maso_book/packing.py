@@ -75,9 +75,7 @@ def pack(folder: Path, *, minutes: float, workers: int = 1, limit: int = 50 * 2*
     commit = records.git_commit()
     if commit and calls:
         records.write(folder / "call-1" / "commit", commit.encode())
-    plan = Plan(
-        commit, minutes, [f"call-{n}" for n in range(1, len(calls) + 1)], [cell.name for cell in cells]
-    )
+    plan = Plan(commit, minutes, [f"call-{n}" for n in range(1, len(calls) + 1)], [cell.name for cell in cells])
     records.write(folder / "plan.json", json.dumps(dataclasses.asdict(plan), indent=1).encode())
     return plan
 

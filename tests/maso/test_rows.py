@@ -61,7 +61,21 @@ def copied(x, s):
     y[:, 1].copy_(s.W)
     y[:, 2].zero_()
     y[:, 3, 1:].fill_(2)
+    y.diagonal(0, 2, 3).mul_(3)
     return y
+
+
+def onto_constants(x, s):
+    y = s.W.expand_as(x).clone()
+    y[:, s.at] = x[:, :3]
+    z = 2 * x
+    z[:, s.at] = s.W
+    return y - z
+
+
+def in_turn(function):
+    """The constant first and the input second, and the other way round."""
+    return lambda x, s: function(x, s.W.expand_as(x), s) - 2 * function(s.W.expand_as(x), x, s)
 
 
 def turned(x, s):
@@ -122,7 +136,8 @@ AFFINE = {
     "circular": lambda x, s: F.pad(x, (1, 2, 0, 1), mode="circular"),
     "rotate": lambda x, s: x.rot90(1, (2, 3)),
     "cumsum": lambda x, s: x.cumsum(1),
-    "diff": lambda x, s: x.diff(2) + x.diff(prepend=s.W[:1, :1].expand(len(x), 4, 4, 1))[..., 2:],
+    "diff": lambda x, s: x.diff(2),
+    "diff with ends": lambda x, s: x.diff(prepend=s.W.expand_as(x)[..., :1], append=s.W.expand_as(x)[..., 1:2]),
     "repeat, tile": lambda x, s: x.repeat(1, 2, 1, 1) + x.tile(2, 1, 1),
     "repeat a constant": lambda x, s: x + s.W.repeat(len(x), 1, 1, 1),
     "repeat interleave": lambda x, s: x.repeat_interleave(2, 1),
@@ -144,6 +159,21 @@ AFFINE = {
     "stacks": lambda x, s: torch.hstack([x, x + 1]) + torch.column_stack([x, s.W.expand_as(x)]),
     "stack in depth": lambda x, s: torch.dstack([x, x]),
     "moves": lambda x, s: x.mT + x.swapdims(1, 2) + x.moveaxis(1, 3),
+    "pad by a constant": lambda x, s: F.pad(x, (1, 0, 0, 2), value=3.0),
+    "addmm onto a constant": lambda x, s: torch.addmm(s.W[0], x[:, 0, 0], s.W),
+    "add": in_turn(lambda a, b, s: a + b),
+    "subtract": in_turn(lambda a, b, s: a - b),
+    "lerp in turn": in_turn(lambda a, b, s: torch.lerp(a, b, 0.3)),
+    "hstack": in_turn(lambda a, b, s: torch.hstack([a, b])),
+    "dstack": in_turn(lambda a, b, s: torch.dstack([a, b])),
+    "where": in_turn(lambda a, b, s: torch.where(s.mask, a, b)),
+    "slice scatter": in_turn(lambda a, b, s: torch.slice_scatter(a, b[:, :2], 1, 1, 3)),
+    "select scatter": in_turn(lambda a, b, s: torch.select_scatter(a, b[:, 0], 1, 2)),
+    "diagonal scatter": in_turn(lambda a, b, s: torch.diagonal_scatter(a, b[..., 0], 0, 2, 3)),
+    "index add, copy": in_turn(lambda a, b, s: a.index_add(1, s.at, b[:, 1:]) + a.index_copy(2, s.at, b[:, :, 1:])),
+    "scatter in turn": in_turn(lambda a, b, s: a.scatter(1, places(a, s), b)),
+    "scatter add in turn": in_turn(lambda a, b, s: a.scatter_add(1, places(a, s), b[:, 1:])),
+    "onto constants": onto_constants,
     "split": lambda x, s: x.tensor_split(2, 1)[0],
     "means": lambda x, s: x.mean((1, 3)) + x.sum(-1).mean(1, keepdim=True)[:, 0],
 }
@@ -157,7 +187,7 @@ GATES = {  # of (N, 3, 1, 4)
     "clamp above a tensor": lambda x, s: x.clamp_min(s.W[0]),
     "clamp below a tensor": lambda x, s: x.clamp(max=s.W[:3, :1, None]),
     "clamp, bounds that cross": lambda x, s: x.clamp(s.W[1], 0.3 * s.W[1]),
-    "clamp, tensor and number": lambda x, s: x.clamp(s.W[2] - 0.5, torch.tensor(0.4, dtype=x.dtype)),
+    "clamp below a number": lambda x, s: x.clamp(s.W[2] - 0.5, torch.tensor(0.4, dtype=x.dtype)),
     "clamp, one bound infinite": lambda x, s: x.clamp(-torch.inf, 0.1),
     "fmax": lambda x, s: torch.fmax(x, x.flip(1)),
     "sort": lambda x, s: x.sort(-1)[0],
@@ -200,7 +230,7 @@ def test_slopes_are_differences_within_the_cell_and_regions_the_models_own(name)
             assert is_the_model(y, local.A[n], local.b[n], around)
         for region in partition.regions:
             corners = torch.as_tensor(region.polygon)
-            inside = corners.mean(0) + 0.9 * (corners - corners.mean(0))
+            inside = 0.1 * corners.mean(0) + 0.9 * corners
             assert is_the_model(model(inside), torch.as_tensor(region.A), torch.as_tensor(region.b), inside)
         rational = torch.tensor(maso.exact.evaluate(model, x[0].tolist()).astype(float))
         torch.testing.assert_close(rational, model(x[:1])[0], rtol=1e-12, atol=1e-12)
@@ -235,8 +265,10 @@ MIXES = {
     "lower triangle": lambda x, s: x[:, 0, 0].tril(),
     "upper triangle": lambda x, s: x[:, 0, 0].triu(),
     "diagonal": lambda x, s: x[:, 0, 0].diagonal(),
+    "diagonal scatter": lambda x, s: torch.diagonal_scatter(x, s.W.expand(4, 4, 4)[..., :3], 0, 0, 1),
     "windows": lambda x, s: x.unfold(0, 2, 1),
     "matmul": lambda x, s: torch.ones(len(x), len(x), dtype=x.dtype) @ x[:, 0, 0],
+    "mv": lambda x, s: x.new_ones(len(x), len(x)) @ x[:, 0, 0, 0],
     "matmul, transposed": lambda x, s: (x[:, 0, 0].T @ torch.ones(len(x), len(x), dtype=x.dtype)).T,
     "mm": lambda x, s: torch.mm(torch.ones(len(x), len(x), dtype=x.dtype), x[:, 0, 0]),
     "einsum": lambda x, s: torch.einsum("nm,mchw->nchw", torch.ones(len(x), len(x), dtype=x.dtype), x),
@@ -262,6 +294,8 @@ REFUSED = {
         lambda x, s: F.grid_sample(x, x[..., :2], align_corners=False),
         "'grid_sampler'.*places given by a value that depends",
     ),
+    "scatter that multiplies": (lambda x, s: x.scatter(1, places(x, s), x[:, 1:], reduce="multiply"), "reduce"),
+    "complex numbers": (lambda x, s: (x * (1 + 2j)).abs(), "'mul'.*complex"),
     "a softmax inside": (lambda x, s: x.mean(3).softmax(1) @ s.W, "'softmax'.*smooth.*where it only"),
     "fourier": (lambda x, s: torch.fft.rfft(x).real, "'fft_rfft'.*left out"),
     "inverse fourier": (lambda x, s: torch.fft.irfft(x), "'fft_irfft'.*left out"),
