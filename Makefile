@@ -7,9 +7,12 @@ book: # the chapters that are not fresh, then the site
 	@tools/environment book
 	$(python) -m maso book
 
+# Two processes or more share the tests, each on one thread; those of one file mostly stay together.
+side_by_side := -n logical --maxprocesses 4 --dist worksteal
+
 test: lint # everything that is checked; the browser tests need the site
 	$(python) -m maso book
-	chromium=$$($(python) tools/chromium.py) && MASO_CHROMIUM="$$chromium" $(python) -m pytest
+	chromium=$$($(python) tools/chromium.py) && MASO_CHROMIUM="$$chromium" OMP_NUM_THREADS=1 $(python) -m pytest $(side_by_side)
 
 lint:
 	@tools/environment test

@@ -25,7 +25,7 @@ SWITCHES = [(True, False), (False, True), (False, False)]
 MNISTS: dict[str, Any] = {"samples": 20_000, "epochs": 4}
 STANDARD: dict[str, Any] = {"samples": 20_000, "epochs": 8, "keep": (0, 1, 2, 4)}
 SMALL: dict[str, Any] = {"samples": 10_000, "epochs": 4}
-QUICK: dict[str, Any] = {"dataset": "digits", "grey": True, "samples": 600, "epochs": 3, "keep": (0, 1), "images": 50}
+QUICK: dict[str, Any] = {"dataset": "digits", "grey": True, "samples": 300, "epochs": 2, "keep": (0, 1), "images": 20}
 IMAGES = ("mnist", "fashion_mnist", "cifar10")
 
 NEW = range(100, 105)
@@ -35,7 +35,7 @@ OBJECTS: dict[str, Any] = LOOKED | {"dataset": "cifar10", "epochs": 30}
 LARGE: dict[str, Any] = OBJECTS | {"network": "large_cnn", "lr": 1e-3, "epochs": 12, "images": 500}
 START: dict[str, Any] = {"keep": (0, 1, 5)}
 COURSE: dict[str, Any] = {"keep": (0, 1, 5, 15)}
-SKETCH = QUICK | {"grey": False, "smooth_images": 20, "copies": 2, "pictures": True}
+SKETCH = QUICK | {"grey": False, "smooth_images": 10, "copies": 2, "pictures": True}
 ARMS: dict[str, dict[str, Any]] = {
     "plain": {},
     "noise": {"noise": 0.1},
@@ -110,7 +110,7 @@ def _prior(profile: str) -> list[Prior]:
 
 def _airplane(profile: str) -> list[Airplane]:
     if profile == "quick":
-        return [Airplane(s, **SKETCH | arm | {"epochs": 2}) for s in range(2) for arm in ARMS.values()]
+        return [Airplane(s, **SKETCH | arm | {"epochs": 1}) for s in range(2) for arm in ARMS.values()]
     return [
         Airplane(s, pictures=s == NEW[0], **OBJECTS | COURSE | {"images": 1000} | arm)
         for s in NEW
@@ -120,7 +120,7 @@ def _airplane(profile: str) -> list[Airplane]:
 
 def _airplane_large(profile: str) -> list[Airplane]:
     if profile == "quick":  # another small network in its place
-        return [Airplane(0, network="dense_cnn", **SKETCH | arm | {"epochs": 2}) for arm in ARMS.values()]
+        return [Airplane(0, network="dense_cnn", **SKETCH | arm | {"epochs": 1}) for arm in ARMS.values()]
     few: dict[str, Any] = {"smooth_images": 200, "copies": 16}
     return [Airplane(s, pictures=s == NEW[0], **LARGE | few | arm) for s in NEW for arm in LARGE_ARMS.values()]
 
