@@ -134,18 +134,6 @@ def test_torchvision_fetches_and_the_file_is_written(tmp_path, monkeypatch: pyte
     assert datasets.load("mnist", root=tmp_path / "new").checksum == first.checksum
 
 
-def test_svhn_layout(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Svhn:
-        def __init__(self, root, *, split: str, download: bool) -> None:
-            self.data, self.labels = np.zeros((2, 3, 32, 32), np.uint8), np.array([0, 9])
-            self.data[:, 1] = 5
-
-    monkeypatch.setattr(datasets.import_torchvision().datasets, "SVHN", Svhn)
-    data = datasets.load("svhn", root=tmp_path)
-    assert data.x_test.shape == (2, 32, 32, 3)
-    assert (data.x_test[..., 1] == 5).all()
-
-
 def test_no_internet_says_what_to_do_and_leaves_nothing(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*args, **kwargs):
         raise OSError("no route to host")
