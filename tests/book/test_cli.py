@@ -13,7 +13,7 @@ import torch
 import toy
 from toy import POWERS, Config
 
-from maso_book import chapters, experiment, records, registry, results, runner, trained
+from maso_book import chapters, datasets, experiment, records, registry, results, runner, trained
 from maso_book.__main__ import OUT_OF_TIME, main
 from maso_book.trained import Recipe
 from maso_book.training import Training
@@ -62,7 +62,7 @@ def test_the_other_chapters_finish_and_the_failed_one_is_named(root: Path, capsy
         (["run", "--profile", "fast"], "no profile 'fast'. Profiles: quick, paper, full"),
         (
             ["run", "1", "-p", "sedes", "3"],
-            "no parameter sedes. Parameters: profile, dataset, seeds",
+            "no parameter sedes. Parameters: dataset, seeds",
         ),
         (["run", "1", "-p", "profile", "quick"], "chosen with --profile"),
         (["run", "1", "--budget", "9m"], "belong to --profile full"),
@@ -129,10 +129,12 @@ def test_a_failing_experiment_is_named_and_the_others_finish(
 def test_a_data_set_is_chosen_where_there_is_one_to_choose(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = experiment.Experiment("01-drawn", toy.draw, lambda profile: [toy.Drawn(0)])
     monkeypatch.setattr(registry, "registry", lambda: {"01-powers": POWERS, "01-drawn": drawn})
-    monkeypatch.setattr(results, "_checksum", lambda dataset: dataset and "0" * 64)
     assert main(["run", "01", "--profile", "full", "-p", "dataset", "mnist", "-p", "seeds", "1"]) == 0
     (record,) = records.find("01-drawn", root / "results")
-    assert (record.config, record.provenance["dataset"]) == ({"seed": 0, "dataset": "mnist"}, "0" * 64)
+    assert (record.config, record.provenance["dataset"]) == (
+        {"seed": 0, "dataset": "mnist"},
+        datasets.CHECKSUMS["mnist"],
+    )
     assert len(records.find("01-powers", root / "results")) == 1
 
 
@@ -231,7 +233,7 @@ def test_book_builds_once_names_the_failed_chapter_and_says_where_to_open_it(
         return subprocess.CompletedProcess(command, 0)
 
     monkeypatch.setattr(maso_book.__main__.subprocess, "run", run)
-    monkeypatch.setattr(maso_book.site, "write_generated", lambda folder: None)
+    monkeypatch.setattr(maso_book.site, "write_generated", lambda folder: {})
     monkeypatch.setattr(runner, "is_fresh", lambda chapter: chapter.number == "01")
     assert main(["book"]) == 1
     printed = capsys.readouterr()
