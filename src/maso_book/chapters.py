@@ -52,7 +52,7 @@ def listed(root: Path) -> list[Chapter]:
     names = {file.stem[:2]: file.stem for file in sorted((root / "notebooks").glob("[0-9][0-9]-*.ipynb"))}
     try:
         return [Chapter(n, root, names.get(n, ""), **about.get(n, {})) for n in sorted({*about, *names})]
-    except TypeError as error:
+    except (TypeError, AttributeError) as error:
         raise MasoError(
             f'book/chapters.yml: a line is "NN": {{title: …, question: …}}, its number in quotation marks ({error}).'
         ) from error

@@ -17,7 +17,6 @@ import dataclasses
 import time
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -165,23 +164,17 @@ def compute(
         torch.cuda.reset_peak_memory_stats()
     with torch.device(device):
         tables, arrays = experiment.run(config)
+    data = getattr(config, "dataset", None)
     provenance = records.provenance(
         started=started,
         seconds=time.perf_counter() - clock,
         device=device,
         code=experiment.code(config),
-        dataset=_checksum(getattr(config, "dataset", None)),
+        dataset=None if data is None else datasets.checksum_of(data),
     )
     asked = records.as_dict(config)
     name = records.content_hash(experiment.name, config)
     return Record(experiment.name, asked, records.tidy(tables), arrays, provenance | networks, name)
-
-
-@cache
-def _checksum(dataset: str | None) -> str | None:
-    if dataset is None:
-        return None
-    return datasets.checksum_of(dataset)
 
 
 def table(name: str, of: str | None = None, profile: str = "paper", **options: Any) -> pd.DataFrame:
