@@ -461,6 +461,7 @@ def _build(root: Path) -> int:
     html, before = root / "_build" / "html", root / "_build" / "html.old"
     if before.is_dir() and not html.is_dir():
         os.replace(before, html)  # a build was killed between the two renames below
+    shutil.rmtree(before, ignore_errors=True)
     claims(root)  # an error there is no single chapter's
     failed: list[str] = []
     stale = []
@@ -496,7 +497,6 @@ def _build(root: Path) -> int:
             return _report([*failed, "the site"])
         for old in built.parent.glob("site-*.done"):
             old.unlink()
-        shutil.rmtree(before, ignore_errors=True)
         if html.is_dir():
             os.replace(html, before)
         os.replace(aside / "_build" / "html", html)

@@ -32,6 +32,7 @@ from maso.errors import MasoError
 from maso_book import meaning, records, registry
 from maso_book.chapters import Chapter
 from maso_book.claims import claims
+from maso_book.locks import locked
 from maso_book.parameters import check_values
 
 # Parameters ---------------------------------------------------------------------------------------------------------
@@ -157,6 +158,13 @@ def run(which: Chapter, parameters: Mapping[str, Any] | None = None, *, output: 
     """
     changed = check(which, parameters or {})
     target = output or which.output(changed)
+    if target != which.output({}):
+        return _run(which, changed, target)
+    with locked(which.root / "_build" / "locks" / which.name):  # a killed build may have left a run under way
+        return _run(which, changed, target)
+
+
+def _run(which: Chapter, changed: Mapping[str, Any], target: Path) -> Path:
     asked = digest(which)  # before the run: what is changed meanwhile makes it stale
     if target == which.output({}):
         for old in (which.root / "_build" / "state").glob(f"{which.name}-*.done"):

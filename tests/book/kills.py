@@ -1,6 +1,6 @@
-"""Kills with signal 9 at random moments, and what is left: `python kills.py recompute|beside|book ROOT KILLS SEED`.
+"""Kills with signal 9, and what is left: `python kills.py FOLDER SEED recompute 100 beside 60 book 60`.
 
-`test_kills.py` plays a few of each; a person plays hundreds.
+`test_kills.py` plays a few, without `book`, which takes as long as so many builds of a site.
 """
 
 import json
@@ -11,14 +11,17 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import numpy as np
 import toy
 
-from maso_book import records, registry, tree
+import maso_book.__main__ as door
+from maso_book import records, registry, runner, site
 from maso_book.__main__ import main
 from maso_book.experiment import Experiment
 
@@ -107,10 +110,11 @@ def book(root: Path, kills: int, rng: random.Random) -> dict[str, int]:
     def change(number: int) -> None:
         (root / "book" / "index.md").write_text(f"# Edition {number}\n\nWords.\n")
         source = root / "notebooks" / "77-good.ipynb"
-        toy.write_notebook(source, [f"print('edition {number} runs')"])
-        notebook = nbformat.read(source, as_version=4)
+        toy.write_notebook(aside := source.with_suffix(".tmp"), [f"print('edition {number} runs')"])
+        notebook = nbformat.read(aside, as_version=4)
         notebook.cells.insert(0, nbformat.v4.new_markdown_cell("# Good", id="title"))
-        nbformat.write(notebook, source)
+        nbformat.write(notebook, aside)
+        os.replace(aside, source)  # a chapter that a killed build began may read it now
 
     def begin() -> subprocess.Popen:
         command = [sys.executable, "-m", "maso", "book"]
@@ -129,9 +133,8 @@ def book(root: Path, kills: int, rng: random.Random) -> dict[str, int]:
         code = building.wait()
         assert code in (0, -9)
         killed, built = killed + (code == -9), built + (code == 0)
-        assert (
-            "Edition" in (html / "index.html").read_text() if html.is_dir() else (root / "_build" / "html.old").is_dir()
-        )
+        there = html if html.is_dir() else html.with_name("html.old")
+        assert "Edition" in (there / "index.html").read_text()
         assert any("runs" in str(cell.get("outputs")) for cell in json.loads(chapter.read_text())["cells"])
         assert records.verify(root / "results") == []
     change(killed + 1)
@@ -140,10 +143,53 @@ def book(root: Path, kills: int, rng: random.Random) -> dict[str, int]:
     return {"kills": killed, "built between": built}
 
 
+def swap(root: Path, kills: int, rng: random.Random) -> dict[str, int]:
+    """A build is killed before each of its steps on files, without the programs that it calls: the site is whole."""
+    html, index = root / "_build" / "html", root / "book" / "index.md"
+
+    def called(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        pages = root / command[command.index("--path-output") + 1] / "_build" / "html"
+        pages.mkdir(parents=True)
+        for page in ("index.html", "last.html"):
+            (pages / page).write_text(index.read_text())
+        return subprocess.CompletedProcess(command, 0)
+
+    def counted(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            nonlocal left
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            left -= 1
+            return function(*args, **kwargs)
+
+        return call
+
+    left = -1
+    runner.is_fresh, site.write_generated, door.subprocess.run = (lambda which: True), (lambda folder: {}), called
+    os.replace, shutil.rmtree, Path.unlink = counted(os.replace), counted(shutil.rmtree), counted(Path.unlink)
+    index.write_text("Edition -1")
+    assert main(["book"]) == 0
+    for step in range(kills):
+        left = step
+        index.write_text(f"Edition {step}")
+        code = ended(forked("book"))
+        left = -1
+        there = html if html.is_dir() else html.with_name("html.old")
+        editions = {(there / page).read_text() for page in ("index.html", "last.html")}
+        assert editions <= {f"Edition {step - 1}", f"Edition {step}"}
+        assert len(editions) == 1
+        if code == 0:
+            return {"kills": step}
+        assert main(["book"]) == 0
+        assert (html / "index.html").read_text() == f"Edition {step}"
+        assert not html.with_name("html.old").exists()
+    raise AssertionError(f"after {kills} steps there were more")
+
+
 def prepared(root: Path) -> None:
     """A working tree of one chapter, with what the site needs."""
     toy.tree(root, n77_good=["print('runs')"])
-    here = tree.root()
+    here = Path(__file__).parents[2]
     for name in ("_config.yml", "Snakefile"):
         shutil.copy(here / name, root)
     shutil.copytree(here / "results" / "00-front", root / "results" / "00-front")
@@ -158,15 +204,16 @@ def prepared(root: Path) -> None:
 
 
 if __name__ == "__main__":
-    kind, root, kills, seed = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
-    root.mkdir(parents=True, exist_ok=True)
-    prepared(root)
-    os.environ["MASO_ROOT"] = str(root.resolve())
-    os.chdir(root)
+    folder, random_numbers = Path(sys.argv[1]).resolve(), random.Random(int(sys.argv[2]))
     experiment = Experiment("77-cells", measure, lambda profile: [Config(seed) for seed in range(CELLS)])
-    registry.registry, registry.broken = lambda: {"77-cells": experiment}, dict
-    print(
-        json.dumps(
-            {"recompute": recompute, "beside": beside, "book": book}[kind](Path.cwd(), kills, random.Random(seed))
-        )
-    )
+    found = {}
+    for kind, number in zip(sys.argv[3::2], sys.argv[4::2], strict=True):
+        root = folder / kind
+        root.mkdir(parents=True)
+        prepared(root)
+        os.environ["MASO_ROOT"] = str(root)
+        os.chdir(root)
+        registry.registry, registry.broken = lambda: {"77-cells": experiment}, dict
+        play = {"recompute": recompute, "beside": beside, "book": book, "swap": swap}[kind]
+        found[kind] = play(root, int(number), random_numbers)
+    print(json.dumps(found))
