@@ -438,14 +438,39 @@ ADVICE = "Restore it from git, or delete it and run its chapter again with `--pr
 
 
 def _load(path: Path) -> Record:
-    advice = ADVICE
     try:
         text = path.read_bytes()
-        content = json.loads(text, object_pairs_hook=_once, parse_constant=_refused)
     except FileNotFoundError:
         raise MasoError(f"There is no record {path}.") from None
     except OSError as error:
         raise MasoError(f"Cannot read the record {path}: {error.strerror}.") from error
+    content = _unsealed(text, path)
+    try:
+        arrays = _unpack(_npz(path, content["arrays"]), content["arrays"], ADVICE)
+    except MasoError:
+        if path.is_file() and path.read_bytes() != text:
+            raise _Replaced(str(path)) from None
+        raise
+    return Record(
+        content["experiment"],
+        content["config"],
+        content["tables"],
+        arrays,
+        content["provenance"],
+        path.stem,
+        path,
+    )
+
+
+def _unsealed(text: bytes, path: Path) -> dict[str, Any]:
+    """The content of a record's JSON file, all of it checked.
+
+    Raises:
+        MasoError: it is not what `save` writes at this place.
+    """
+    advice = ADVICE
+    try:
+        content = json.loads(text, object_pairs_hook=_once, parse_constant=_refused)
     except ValueError as error:
         raise MasoError(f"The record {path} is corrupt: it is not JSON ({error}). {advice}") from None
     if not isinstance(content, dict) or "schema" not in content:
@@ -475,21 +500,7 @@ def _load(path: Path) -> Record:
         raise MasoError(f"The record {path} is corrupt: its seal is not that of its content (it was edited). {advice}")
     _check_provenance(content["provenance"])
     _check_data(config.get("dataset"), content["provenance"]["dataset"], path)
-    try:
-        arrays = _unpack(_npz(path, content["arrays"]), content["arrays"], advice)
-    except MasoError:
-        if path.is_file() and path.read_bytes() != text:
-            raise _Replaced(str(path)) from None
-        raise
-    return Record(
-        experiment,
-        config,
-        content["tables"],
-        arrays,
-        content["provenance"],
-        name,
-        path,
-    )
+    return content
 
 
 def _check_data(name: Any, checksum: Any, path: Path) -> None:

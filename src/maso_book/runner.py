@@ -216,7 +216,7 @@ def _problem(notebook: nbformat.NotebookNode, code: int) -> str | None:
         error = next((output for output in cell.outputs if output.output_type == "error"), None)
         if error is not None and "raises-exception" not in cell.metadata.get("tags", []):
             return f"code cell {number}: {error.ename}: {error.evalue}".strip().rstrip(".")
-        if cell.execution_count is not None:
+        if cell.metadata.get("papermill", {}).get("start_time"):
             begun, last = number, cell
     if begun == number and not code:
         return None

@@ -173,7 +173,7 @@ def _title(chapter: Chapter, root: Path) -> str:
 def _claims_page(root: Path, found: dict[str, Verdict]) -> str:
     parts = []
     for chapter in listed(root):
-        parts.append(f"## {_title(chapter, root)}\n\n*{chapter.question}*\n")
+        parts.append(f"## {words(_title(chapter, root))}\n\n*{words(chapter.question)}*\n")
         for claim in claims(root):
             if claim.chapter != chapter.number:
                 continue
