@@ -4,12 +4,16 @@
 # the digest of all the chapter depends on. Modification times play no part.
 import sys
 
+from maso.errors import MasoError
 from maso_book import chapters, registry, results, runner, tree
 
-CHAPTERS = {chapter.name: chapter for chapter in chapters.written(tree.root())}
-for chapter in CHAPTERS.values():
-    runner.is_fresh(chapter)  # removes a marker whose notebook is not there as it was
-MARKERS = [str(runner.marker(chapter).relative_to(tree.root())) for chapter in CHAPTERS.values()]
+MARKERS = []
+for chapter in chapters.written(tree.root()):
+    try:
+        runner.is_fresh(chapter)  # removes a marker whose notebook is not there as it was
+        MARKERS.append(str(runner.marker(chapter).relative_to(tree.root())))
+    except MasoError as error:  # a broken chapter costs that chapter alone
+        print(error, file=sys.stderr)
 
 
 def missing_records(wildcards):

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,11 @@ import yaml
 import maso_book.tree
 from maso.errors import MasoError
 from maso_book import chapters, records, registry, results
+from maso_book.claims import claims
 from maso_book.differences import differences
 from maso_book.experiment import Experiment
 from maso_book.locks import locked
-from maso_book.parameters import PARAMETERS, PROFILES, check_device, check_profile
+from maso_book.parameters import PARAMETERS, PROFILES, check_device, check_profile, check_values
 from maso_book.records import Record
 
 OUT_OF_TIME = 3
@@ -37,14 +38,39 @@ LONGEST_CHECK = 120.0  # `verify` re-runs no cell that took longer, in seconds
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
     options = _parser().parse_args(arguments)
+    failed: list[str] = []
     try:
-        return options.command(options)
-    except MasoError as error:
-        print(f"maso: {error}", file=sys.stderr)
-        return 1
+        with _alone("", failed):
+            code = options.command(options)
+            sys.stdout.flush()
+            return code
+    except BrokenPipeError:  # whoever read the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         print("maso: interrupted; what is recorded stays, and the same command resumes.", file=sys.stderr)
         return 130
+    return 1
+
+
+@contextlib.contextmanager
+def _alone(name: str, failed: list[str]) -> Iterator[None]:
+    """What goes wrong inside is said and costs this chapter or experiment alone: its name is added to `failed`."""
+    about = f"{name}: " if name else ""
+    try:
+        yield
+        return
+    except BrokenPipeError:
+        raise
+    except MasoError as error:
+        print(f"maso: {about}{error}", file=sys.stderr)
+    except OSError as error:
+        print(f"maso: {about}{error.filename or 'input or output'}: {records.reason(error)}", file=sys.stderr)
+    except Exception:
+        if not name:
+            raise
+        print(f"maso: {about}", file=sys.stderr)
+        traceback.print_exc()
+    failed.append(name)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -132,37 +158,36 @@ def _run(options: argparse.Namespace) -> int:
     from maso_book import runner
 
     check_profile(options.profile)
-    parameters = {name: yaml.safe_load(value) for name, value in options.parameters}
+    try:
+        parameters = {name: yaml.safe_load(value) for name, value in options.parameters}
+    except yaml.YAMLError as error:
+        raise MasoError(f"-p takes NAME and VALUE, a value as YAML writes it: [1, 2], true. {error}") from error
     if "profile" in parameters:
         raise MasoError("The profile is chosen with --profile.")
+    allowed = [name for name in PARAMETERS if name != "profile"]
+    unknown = sorted(set(parameters) - set(allowed))
+    if unknown:
+        raise MasoError(f"There is no parameter {', '.join(unknown)}. Parameters: {', '.join(allowed)}.")
+    check_values(parameters)
     if options.profile == "full":
         return _run_experiments(options, parameters)
     if options.budget is not None or options.record is not None:
         raise MasoError("--budget and --record belong to --profile full.")
     names = options.chapters or [chapter.number for chapter in chapters.written()]
     parameters["profile"] = options.profile
-    wanted = [chapters.find(name) for name in names]
-    for chapter in wanted:
-        runner.check(chapter, parameters)  # before anything is run
-    failed = []
-    for chapter in wanted:
-        print(f"{chapter.name}: running, profile {options.profile}", flush=True)
-        try:
+    failed: list[str] = []
+    for chapter in [chapters.find(name) for name in names]:
+        with _alone(chapter.number, failed):
+            print(f"{chapter.name}: running, profile {options.profile}", flush=True)
             print(f"{chapter.name}: done, {_relative(runner.run(chapter, parameters))}", flush=True)
-        except MasoError as error:
-            failed.append(chapter.number)
-            print(f"maso: {error}", file=sys.stderr)
     return _report(failed)
 
 
 def _run_experiments(options: argparse.Namespace, parameters: dict[str, Any]) -> int:
-    allowed = [name for name in PARAMETERS if name != "profile"]
-    unknown = sorted(set(parameters) - set(allowed))
-    if unknown:
-        raise MasoError(f"There is no parameter {', '.join(unknown)}. Parameters: {', '.join(allowed)}.")
     device = check_device(parameters.get("device"))
     dataset, seeds = parameters.get("dataset"), parameters.get("seeds")
-    chosen = _experiments_of(options.chapters)
+    failed: list[str] = []
+    chosen = _experiments_of(options.chapters, failed)
     grid = results.grid_of(device)
     have = [e for e in chosen if any(hasattr(config, "dataset") for config in e.grid(grid))]
     if dataset is not None and not have:
@@ -173,19 +198,12 @@ def _run_experiments(options: argparse.Namespace, parameters: dict[str, Any]) ->
         if not any(cells for _, cells in wanted):
             raise MasoError(f"No cell of the grid has the name {options.record!r}: expected EXPERIMENT/HASH.")
     deadline = None if options.budget is None else time.monotonic() + options.budget
-    failed, left = [], 0
+    recompute, left = parameters.get("recompute", False), 0
     for experiment, cells in wanted:
-        try:
+        with _alone(experiment.name, failed):
             done, skipped = results.run_missing(
-                experiment, cells, device=device, recompute=bool(parameters.get("recompute")), deadline=deadline
+                experiment, cells, device=device, recompute=recompute, deadline=deadline
             )
-        except MasoError as error:
-            print(f"maso: {experiment.name}: {error}", file=sys.stderr)
-            failed.append(experiment.name)
-        except Exception:  # the other experiments go on
-            traceback.print_exc()
-            failed.append(experiment.name)
-        else:
             left += skipped
             print(f"{experiment.name}: {len(done)} of {len(cells)} cells recorded", flush=True)
     if failed:
@@ -196,14 +214,25 @@ def _run_experiments(options: argparse.Namespace, parameters: dict[str, Any]) ->
     return 0
 
 
-def _experiments_of(names: Sequence[str]) -> list[Experiment]:
-    """The experiments of these chapters, which need no notebook yet; all where none is named."""
-    known = registry.registry().values()
-    if not names:
-        return list(known)
-    numbers = {experiment.chapter for experiment in known}
-    wanted = [name if name in numbers else chapters.find(name).number for name in names]
+def _experiments_of(names: Sequence[str], failed: list[str]) -> list[Experiment]:
+    """The experiments of these chapters, which need no notebook yet; all where none is named.
+
+    A broken chapter is said, and its number added to `failed`, where that has not been done.
+    """
+    known, broken = registry.registry().values(), registry.broken()
+    numbers = {experiment.chapter for experiment in known} | set(broken)
+    wanted = [name if name in numbers else chapters.find(name).number for name in names] or sorted(numbers)
+    for number in sorted(set(wanted) & set(broken) - set(failed)):
+        with _alone(number, failed):
+            raise broken[number]
     return [experiment for experiment in known if experiment.chapter in wanted]
+
+
+def _broken() -> list[str]:
+    """The chapters whose experiments are left out, after each was said."""
+    failed: list[str] = []
+    _experiments_of([], failed)
+    return failed
 
 
 def _name(experiment: Experiment, config: Any) -> str:
@@ -212,7 +241,7 @@ def _name(experiment: Experiment, config: Any) -> str:
 
 def _report(failed: Sequence[str]) -> int:
     if failed:
-        print(f"maso: failed: {', '.join(failed)}", file=sys.stderr)
+        print(f"maso: failed: {', '.join(dict.fromkeys(failed))}", file=sys.stderr)
     return 1 if failed else 0
 
 
@@ -228,9 +257,11 @@ def _status(options: argparse.Namespace) -> int:
     from maso_book import runner
 
     folder = records.results_folder()
+    failed: list[str] = []
     for chapter in chapters.written():
-        print(f"{chapter.name}: {'fresh' if runner.is_fresh(chapter) else 'to be run'}")
-    for experiment in registry.registry().values():
+        with _alone(chapter.number, failed):
+            print(f"{chapter.name}: {'fresh' if runner.is_fresh(chapter) else 'to be run'}")
+    for experiment in _experiments_of([], failed):
         present = {path.stem for path in (folder / experiment.name).glob("*.json")}
         counts = []
         in_grid: set[str] = set()
@@ -253,11 +284,11 @@ def _status(options: argparse.Namespace) -> int:
         if present - in_grid:
             notes.insert(0, f"{len(present - in_grid)} outside the grid")
         print(f"{experiment.name}: recorded: {', '.join(counts)}" + "".join(f"\n    {note}" for note in notes))
-    return 0
+    return _report(failed)
 
 
 def _verify(options: argparse.Namespace) -> int:
-    problems = records.verify()
+    problems = [*records.verify(), *_strange_folders()]
     for problem in problems:
         print(f"maso: {problem}", file=sys.stderr)
     wrong = [] if not problems else [f"{len(problems)} files"]
@@ -265,15 +296,24 @@ def _verify(options: argparse.Namespace) -> int:
         sealed = len(list(records.results_folder().glob("*/*.json")))
         print(f"{sealed} records, {len(problems)} problems. `--rerun` runs one cell of each experiment again.")
         return _report(wrong)
-    for experiment in registry.registry().values():
-        found = _verify_cell(experiment)
-        if found is None:
-            continue
-        for line in found:
-            print(f"    {line}", file=sys.stderr)
-        if found:
-            wrong.append(experiment.name)
+    for experiment in _experiments_of([], wrong):
+        with _alone(experiment.name, wrong):
+            found = _verify_cell(experiment) or []
+            for line in found:
+                print(f"    {line}", file=sys.stderr)
+            if found:
+                wrong.append(experiment.name)
     return _report(wrong)
+
+
+def _strange_folders() -> list[str]:
+    """A message for each thing beside the experiments' folders."""
+    known = registry.registry()
+    return [
+        f"{path} is no experiment's folder. Move it out of the results folder."
+        for path in sorted(records.results_folder().glob("*"))
+        if path.name not in known and path.name.partition("-")[0] not in registry.broken()
+    ]
 
 
 def _verify_cell(experiment: Experiment) -> list[str] | None:
@@ -347,7 +387,7 @@ def _queue(options: argparse.Namespace) -> int:
         fits += done
         print(f"{'*' if done else ' '} {cell.experiment.worth:5.1f}  {seconds:6.1f} s  {cell.name}  {cell.config}")
     print(f"{len(missing)} cells are missing; {fits} of them, marked *, fit into {options.minutes:g} minutes.")
-    return 0
+    return _report(_broken())
 
 
 def _lease_pack(options: argparse.Namespace) -> int:
@@ -357,7 +397,7 @@ def _lease_pack(options: argparse.Namespace) -> int:
         options.folder, minutes=options.minutes, workers=options.workers, limit=int(options.limit * 2**20)
     )
     print(f"{len(plan.cells)} cells, in {len(plan.calls)} calls: {', '.join(plan.calls) or 'nothing to carry'}")
-    return 0
+    return _report(_broken())
 
 
 def _lease_unpack(options: argparse.Namespace) -> int:
@@ -378,7 +418,7 @@ def _lease_run(options: argparse.Namespace) -> int:
         profile=options.profile,
     )
     print(f"{done} cells recorded.")
-    return 0
+    return _report(_broken())
 
 
 def _lease_check(options: argparse.Namespace) -> int:
@@ -418,32 +458,51 @@ def _build(root: Path) -> int:
     import maso_book.site
     from maso_book import runner
 
-    stale = [chapter for chapter in chapters.written() if not runner.is_fresh(chapter)]
+    html, before = root / "_build" / "html", root / "_build" / "html.old"
+    if before.is_dir() and not html.is_dir():
+        os.replace(before, html)  # a build was killed between the two renames below
+    shutil.rmtree(before, ignore_errors=True)
+    claims(root)  # an error there is no single chapter's
+    failed: list[str] = []
+    stale = []
+    for chapter in chapters.written():
+        with _alone(chapter.number, failed):
+            try:
+                if not runner.is_fresh(chapter):
+                    stale.append(chapter)
+            except MasoError as error:
+                runner.put_failure(chapter, str(error))
+                raise
     if stale:
         print(f"Running {', '.join(chapter.name for chapter in stale)}", flush=True)
         snakemake = [sys.executable, "-m", "snakemake", "chapters", "--cores", str(os.cpu_count() or 1)]
         how = "--keep-going --nolock --rerun-incomplete --rerun-triggers mtime --quiet rules host reason"
         subprocess.run([*snakemake, *how.split()], cwd=root, stdin=subprocess.DEVNULL, check=False)
-    failed = [chapter.number for chapter in chapters.written() if not runner.is_fresh(chapter)]
-    index, built = (
-        root / "_build" / "html" / "index.html",
-        root / "_build" / "state" / f"site-{_site_digest(root)}.done",
-    )
+    failed += [chapter.number for chapter in stale if not runner.is_fresh(chapter)]
+    index, built = html / "index.html", root / "_build" / "state" / f"site-{_site_digest(root)}.done"
     if not (index.is_file() and built.is_file()):
         print("Building the site", flush=True)
-        maso_book.site.write_generated(root)
-        aside = root / "_build" / "aside"  # the site that is there stays until the new one is whole
-        shutil.rmtree(aside, ignore_errors=True)
-        how = f"build book -W -n --keep-going --all -q --path-output {aside.relative_to(root)}"
+        for number, why in maso_book.site.write_generated(root).items():
+            with _alone(number, failed):
+                raise MasoError(why)
+        for old in (root / "_build").glob("aside*"):
+            shutil.rmtree(old, ignore_errors=True)
+        # the site that is there stays until the new one is whole; who was killed may have left a build under way
+        aside = root / "_build" / f"aside-{os.getpid()}"
+        strict = "" if failed else "-W -n"  # a chapter that failed may lack what the text refers to
+        how = f"build book {strict} --keep-going --all -q --path-output {aside.relative_to(root)}"
         jupyter_book = [str(Path(sys.executable).with_name("jupyter-book")), *how.split()]
         if subprocess.run(jupyter_book, cwd=root, stdin=subprocess.DEVNULL, check=False).returncode:
             print("maso: the site was not built; jupyter-book says why above.", file=sys.stderr)
             return _report([*failed, "the site"])
         for old in built.parent.glob("site-*.done"):
             old.unlink()
-        shutil.rmtree(index.parent, ignore_errors=True)
-        os.replace(aside / "_build" / "html", index.parent)
+        if html.is_dir():
+            os.replace(html, before)
+        os.replace(aside / "_build" / "html", html)
         records.write(built, b"")
+        for old in (before, aside):
+            shutil.rmtree(old, ignore_errors=True)
     print(f"The book is built. Open {index.as_uri()}")
     return _report(failed)
 

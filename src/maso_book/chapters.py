@@ -43,10 +43,19 @@ class Chapter:
 
 
 def listed(root: Path) -> list[Chapter]:
-    """All chapters, also those that are planned and not written, in the order of their numbers."""
+    """All chapters, also those that are planned and not written, in the order of their numbers.
+
+    Raises:
+        MasoError: ``book/chapters.yml`` is no list of chapters.
+    """
     about = read_yaml(root / "book" / "chapters.yml") or {}
     names = {file.stem[:2]: file.stem for file in sorted((root / "notebooks").glob("[0-9][0-9]-*.ipynb"))}
-    return [Chapter(n, root, names.get(n, ""), **about.get(n, {})) for n in sorted({*about, *names})]
+    try:
+        return [Chapter(n, root, names.get(n, ""), **about.get(n, {})) for n in sorted({*about, *names})]
+    except (TypeError, AttributeError) as error:
+        raise MasoError(
+            f'book/chapters.yml: a line is "NN": {{title: …, question: …}}, its number in quotation marks ({error}).'
+        ) from error
 
 
 def written(root: Path | None = None) -> list[Chapter]:

@@ -3,7 +3,8 @@
 `load(name)` looks for `<data directory>/<name>.npz`; where that file is missing, torchvision loads (or downloads) the
 original and the file is written for the next time.  The data directory is the `root` argument, else the environment
 variable `MASO_DATA`, else `data/` of the working tree if it exists, else a per-user cache.  `digits` needs no file at
-all.
+all.  A published name stands for the published data, known by their checksum; a file of any other name is a data set of
+your own, with a fifth array, `classes`.
 
 Pixels stay uint8, images are N × height × width × channels: nothing is normalised here.
 """
@@ -13,9 +14,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from types import ModuleType
 
@@ -38,16 +40,23 @@ _CIFAR100 = tuple(
     wardrobe whale willow_tree wolf woman worm""".split()  # noqa: SIM905
 )
 
-CLASSES: dict[str, tuple[str, ...]] = {
-    "cifar10": _CIFAR10,
-    "cifar100": _CIFAR100,
-    "mnist": _TEN,
-    "fashion_mnist": _FASHION,
-    "usps": _TEN,
-    "svhn": _TEN,
-    "digits": _TEN,
-}
-"""The data sets by name, with the names of their classes in the order of the labels."""
+
+class _Classes(dict[str, tuple[str, ...]]):
+    """Those of the published sets; those of a data set of your own are in its file."""
+
+    def __missing__(self, name: str) -> tuple[str, ...]:
+        return load(name).classes
+
+
+CLASSES = _Classes(
+    cifar10=_CIFAR10,
+    cifar100=_CIFAR100,
+    mnist=_TEN,
+    fashion_mnist=_FASHION,
+    usps=_TEN,
+    digits=_TEN,
+)
+"""The published data sets by name, with the names of their classes in the order of the labels."""
 
 CHECKSUMS = {
     "cifar10": "810761cc3fb9c28abd482dab203907a100d02ba93b362a06e2adfad99a097a08",
@@ -57,7 +66,13 @@ CHECKSUMS = {
     "usps": "76bb4dcb4fa3b2ac90263bdd4aee6b133ebb1544e7ac49b6636b58aa5ae0c8ec",
     "digits": "06253cf6a36aad90ae0da787b7d41a50d82cfc1c9ecae5dff29c56425fc2390e",
 }
-"""`Dataset.checksum` of the published sets; SVHN's is not known here. Anything else under their names is refused."""
+"""`Dataset.checksum` of the published sets. Anything else under their names is refused."""
+
+MIRRORS = {
+    "MNIST": "https://ossci-datasets.s3.amazonaws.com/mnist/",
+    "FashionMNIST": "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/",
+}
+"""Where torchvision fetches those from for which it would also take http."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +80,7 @@ class Dataset:
     """A training and a test set of images with their classes.
 
     Args:
-        name: one of `CLASSES`.
+        name: one of `CLASSES`, or that of a file of your own.
         x_train, x_test: images, (N, height, width, channels) uint8.
         y_train, y_test: labels, (N,) uint8.
         classes: the name of each label.
@@ -96,7 +111,8 @@ def load(name: str, *, root: str | Path | None = None) -> Dataset:
     """Load a data set by name; where its file is missing, torchvision fetches it and the file is written.
 
     Args:
-        name: `cifar10`, `cifar100`, `mnist`, `fashion_mnist`, `usps`, `svhn`, or `digits` (drawn, no file).
+        name: `cifar10`, `cifar100`, `mnist`, `fashion_mnist`, `usps`, `digits` (drawn, no file), or that of a file of
+            your own.
         root: the data directory; by default `MASO_DATA`, `data/` of the working tree, or a per-user cache.
 
     Returns:
@@ -109,22 +125,38 @@ def load(name: str, *, root: str | Path | None = None) -> Dataset:
         >>> load("digits").x_test.shape
         (500, 32, 32, 3)
     """
-    if name not in CLASSES:
-        raise MasoError(f"Unknown data set {name!r}. Valid names: {', '.join(sorted(CLASSES))}.")
     if name == "digits":
         return _digits()
     directory = data_directory(root)
-    path = directory / f"{name}.npz"
+    path = directory / f"{checked(name, root=root)}.npz"
     if path.exists():
-        return _published(Dataset(name, **_read(path), classes=CLASSES[name]), path)
+        arrays, own = _read(path)
+        return _published(Dataset(name, **arrays, classes=CLASSES.get(name, own)), path)
     arrays = _fetch(name, directory)
     found = _published(Dataset(name, **arrays, classes=CLASSES[name]), directory)
     _keep(path, arrays)
     return found
 
 
+def checked(name: object, *, root: str | Path | None = None) -> str:
+    """The name of a data set that is published or has a file of its own here.
+
+    Raises:
+        MasoError: there is none of this name; the message lists those that there are.
+    """
+    directory = data_directory(root)
+    if isinstance(name, str) and (
+        name in CLASSES or (re.fullmatch(r"\w+", name) and (directory / f"{name}.npz").is_file())
+    ):
+        return name
+    raise MasoError(
+        f"There is no data set {name!r}. Data sets: {', '.join(CLASSES)}, or one of your own: a file NAME.npz in "
+        f"{directory} with the arrays {', '.join(_ARRAYS)} and classes."
+    )
+
+
 def _published(found: Dataset, place: Path) -> Dataset:
-    """The data set, where it is the published one of its name."""
+    """The data set, where it is the published one of its name, or your own."""
     known = CHECKSUMS.get(found.name, found.checksum)
     if found.checksum != known:
         raise MasoError(
@@ -136,7 +168,16 @@ def _published(found: Dataset, place: Path) -> Dataset:
 
 def checksum_of(name: str) -> str:
     """The checksum of a data set by its name: the published one, which `load` insists on, else that of what is here."""
-    return CHECKSUMS.get(name) or load(name).checksum
+    if name in CHECKSUMS:
+        return CHECKSUMS[name]
+    path = data_directory() / f"{checked(name)}.npz"
+    return _checksum(name, path, path.stat().st_mtime_ns, path.stat().st_size)
+
+
+@cache
+def _checksum(name: str, path: Path, *_: int) -> str:
+    """Of the data set in this file, as it was changed last."""
+    return load(name, root=path.parent).checksum
 
 
 def data_directory(root: str | Path | None = None) -> Path:
@@ -168,7 +209,9 @@ def import_torchvision() -> ModuleType:
     try:
         import torchvision
     except ImportError as error:
-        raise MasoError("torchvision is not installed: `pip install 'maso[book]'` brings it.") from error
+        raise MasoError(
+            "torchvision is not installed: in the checkout, `pip install -e '.[book]'` brings it."
+        ) from error
     except RuntimeError as error:
         if "torchvision::nms" not in str(error):
             raise
@@ -178,27 +221,37 @@ def import_torchvision() -> ModuleType:
     return torchvision
 
 
-def _read(path: Path) -> dict[str, np.ndarray]:
+def _read(path: Path) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+    """The four arrays of a file, and its `classes`, which a published set need not have."""
+    published = path.stem in CLASSES
+    advice = "Delete it: the next load fetches it again." if published else "Write it anew."
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             arrays = {key: file[key] for key in _ARRAYS}
+            classes = tuple(map(str, file["classes"])) if "classes" in file else ()
     except Exception as error:  # numpy, zipfile and zlib each have their own
-        raise MasoError(
-            f"{path} is damaged or not a data set ({error}). Delete it: the next load fetches it again."
-        ) from error
+        raise MasoError(f"{path} is damaged or not a data set ({error}). {advice}") from error
     for key, array in arrays.items():
         if array.dtype == np.float32 and array.min() >= 0 and array.max() <= 1:  # USPS: multiples of 1/2000
             arrays[key] = array = (array.astype(np.float64) * 255 + 1e-9).astype(np.uint8)
         if array.dtype != np.uint8 or array.ndim != (4 if key[0] == "x" else 1):
             raise MasoError(
                 f"{path}: {key} is {array.dtype} {array.shape}; expected uint8 images (N, height, width, channels) and "
-                "uint8 labels (N,). Delete the file: the next load fetches it again."
+                f"uint8 labels (N,). {advice}"
             )
-    return arrays
+    for part in ("train", "test"):
+        if len(arrays[f"x_{part}"]) != len(arrays[f"y_{part}"]):
+            raise MasoError(f"{path}: x_{part} and y_{part} differ in length. {advice}")
+        labels = int(arrays[f"y_{part}"].max(initial=0))
+        if not published and labels >= len(classes):
+            raise MasoError(f"{path} has the label {labels} and {len(classes)} names in its array `classes`. {advice}")
+    return arrays, classes
 
 
 def _fetch(name: str, directory: Path) -> dict[str, np.ndarray]:
     sets = import_torchvision().datasets
+    for kind, mirror in MIRRORS.items():
+        getattr(sets, kind).mirrors = [mirror]
     by_train: dict[str, Callable] = {
         "cifar10": sets.CIFAR10,
         "cifar100": sets.CIFAR100,
@@ -210,14 +263,10 @@ def _fetch(name: str, directory: Path) -> dict[str, np.ndarray]:
     try:
         directory.mkdir(parents=True, exist_ok=True)
         for part in ("train", "test"):
-            if name == "svhn":
-                source = sets.SVHN(directory, split=part, download=True)
-                images, labels = source.data.transpose(0, 2, 3, 1), source.labels
-            else:
-                source = by_train[name](directory, train=part == "train", download=True)
-                images, labels = np.asarray(source.data), source.targets
+            source = by_train[name](directory, train=part == "train", download=True)
+            images = np.asarray(source.data)
             arrays[f"x_{part}"] = np.ascontiguousarray(images if images.ndim == 4 else images[..., None])
-            arrays[f"y_{part}"] = np.asarray(labels).astype(np.uint8)
+            arrays[f"y_{part}"] = np.asarray(source.targets).astype(np.uint8)
     except (OSError, RuntimeError) as error:
         raise MasoError(
             f"Data set {name!r} is not in {directory} and could not be fetched ({error}). Put {name}.npz there (arrays "

@@ -67,21 +67,21 @@ def _digest(dotted: str, chosen: tuple[str, ...]) -> str:
     return _sha("".join(sorted({_full(definition) for definition in reached})))[:16]
 
 
-def digest_of_source(source: str, *, also: Iterable[str] = ()) -> str:
-    """Digest of a source text, a notebook's cells for example, and of all it reaches, 16 hexadecimal digits.
+def digest_of_cells(cells: Mapping[str, str], *, also: Iterable[str] = ()) -> str:
+    """Digest of the cells of a notebook and of all they reach, 16 hexadecimal digits.
 
     Args:
-        source: statements.
+        cells: what a message calls a cell → its statements.
         also: dotted names of further definitions.
 
     Raises:
-        SyntaxError: the text does not parse.
+        MasoError: a cell is no Python.
     """
-    tree = ast.parse(source)
-    imports = [s for s in _statements(tree.body) if isinstance(s, ast.Import | ast.ImportFrom)]
+    body = [statement for where, source in cells.items() for statement in parsed(source, where).body]
+    imports = [s for s in _statements(body) if isinstance(s, ast.Import | ast.ImportFrom)]
     top = Module(imported={name: thing for each in imports for name, thing in _targets(each, "").items()})
     reader = _Reader("", top)
-    text = _with_digests("".join(map(reader.text, tree.body)), reader.uses)
+    text = _with_digests("".join(map(reader.text, body)), reader.uses)
     reader.uses.definitions.update(map(_known, also))
     return _sha("".join([text, *sorted({_full(definition) for definition in reach(reader.uses)})]))[:16]
 
@@ -171,6 +171,19 @@ def _module(name: str) -> Module:
         for each in _bound_by(statement) - set(found.imported) or {EFFECTS}:
             found.bound.setdefault(each, []).append(statement)
     return found
+
+
+def parsed(source: str | bytes, where: str) -> ast.Module:
+    """The syntax tree of a source text.
+
+    Raises:
+        MasoError: it is no Python; the message begins with `where`.
+    """
+    try:
+        return ast.parse(source)
+    except (SyntaxError, ValueError) as error:  # ValueError: a null byte
+        line = f" in line {error.lineno}" if isinstance(error, SyntaxError) else ""
+        raise MasoError(f"{where} is no Python{line}: {getattr(error, 'msg', error)}.") from error
 
 
 def _statements(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:

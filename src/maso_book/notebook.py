@@ -15,7 +15,7 @@ from maso_book import registry, results, style
 from maso_book.claims import Claim, claims
 from maso_book.parameters import check_parameters
 from maso_book.records import Record
-from maso_book.site import KINDS, badge, chip, cite
+from maso_book.site import KINDS, badge, chip, cite, words
 from maso_book.tidy import as_table
 from maso_book.verdict import Verdict
 
@@ -63,13 +63,14 @@ class Opened:
 
     def evidence(self, claim: str) -> Markdown:
         """The numbers that decided a claim."""
-        return Markdown(next(verdict.evidence for verdict in self.verdicts if verdict.claim == claim))
+        return Markdown(next(words(verdict.evidence) for verdict in self.verdicts if verdict.claim == claim))
 
     def claim_box(self) -> Markdown:
         """The claims with their criteria, to stand at the chapter's top, before any code."""
         lines = [
-            f"> **Claim {c.id}.** {c.statement} {cite(c.source)} {KINDS[c.kind]}  \n> *Criterion.* {c.criterion}"
-            + (f"  \n> *Smallest effect of interest.* {c.least}" if c.least else "")
+            f"> **Claim {c.id}.** {words(c.statement)} {cite(c.source)} {KINDS[c.kind]}  \n"
+            f"> *Criterion.* {words(c.criterion)}"
+            + (f"  \n> *Smallest effect of interest.* {words(c.least)}" if c.least else "")
             for c in self.claims.values()
         ]
         return Markdown("\n>\n".join(lines))
@@ -77,7 +78,8 @@ class Opened:
     def verdict_box(self) -> Markdown:
         """The verdicts with their evidence, to stand at the chapter's end."""
         lines = [
-            f"> {chip(v)}  \n> **{v.claim}** {self.claims[v.claim].statement}  \n> {v.evidence}" for v in self.verdicts
+            f"> {chip(v)}  \n> **{v.claim}** {words(self.claims[v.claim].statement)}  \n> {words(v.evidence)}"
+            for v in self.verdicts
         ]
         return Markdown("\n>\n".join(lines))
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 
 from maso.errors import MasoError
+from maso_book import datasets
 
 PROFILES = ("quick", "paper", "full")
 PARAMETERS = ("profile", "dataset", "seeds", "device", "recompute")
@@ -23,14 +25,14 @@ def check_profile(profile: object) -> None:
         raise MasoError(f"There is no profile {profile!r}. Profiles: {', '.join(PROFILES)}.")
 
 
-def check_parameters(namespace: Mapping[str, object]) -> None:
-    """Refuse unknown parameters and profiles: the first call of a notebook, `check_parameters(globals())`.
+def check_parameters(namespace: Mapping[str, Any]) -> None:
+    """Refuse unknown parameters and values: the first call of a notebook, `check_parameters(globals())`.
 
     papermill itself only warns about a parameter that the notebook does not have, so this looks at the variables
     that are there when nothing but the `parameters` cell has run.
 
     Raises:
-        MasoError: a variable is no parameter, or the profile is unknown; the message lists the valid ones.
+        MasoError: a variable is no parameter, or as in `check_values`; the message lists the valid ones.
     """
     ignored = {"In", "Out", "exit", "quit", "get_ipython", "open"}
     unknown = [
@@ -43,8 +45,7 @@ def check_parameters(namespace: Mapping[str, object]) -> None:
     ]
     if unknown:
         raise MasoError(f"Unknown parameter {', '.join(unknown)}. Parameters: {', '.join(PARAMETERS)}.")
-    check_profile(namespace.get("profile"))
-    check_device(namespace.get("device"))
+    check_values({"profile": None, **{name: namespace[name] for name in PARAMETERS if name in namespace}})
 
 
 def check_device(device: object) -> str:
@@ -62,14 +63,30 @@ def check_device(device: object) -> str:
     return device or "cpu"
 
 
-def known_dataset(name: str) -> str:
-    """The name of a data set.
+def check_seeds(seeds: object) -> Sequence[int]:
+    """The seeds that are asked for: those of a list, or 0 … n − 1 for a number n.
 
     Raises:
-        MasoError: there is none of this name; the message lists those that there are.
+        MasoError: it is neither.
     """
-    from maso_book.datasets import CLASSES
+    chosen = range(seeds) if type(seeds) is int else seeds  # True is no number here
+    if isinstance(chosen, list | tuple | range) and chosen and all(type(s) is int and 0 <= s < 2**63 for s in chosen):
+        return chosen
+    raise MasoError(f"seeds = {seeds!r}: expected a positive number of seeds, or a list of whole numbers from 0 on.")
 
-    if name not in CLASSES:
-        raise MasoError(f"There is no data set {name!r}. Data sets: {', '.join(CLASSES)}.")
-    return name
+
+def check_values(parameters: Mapping[str, Any]) -> None:
+    """Refuse a value that a parameter cannot have; None stands for the chapter's own.
+
+    Raises:
+        MasoError: there is no such profile, data set, device or seed, or `recompute` is neither true nor false.
+    """
+    if "profile" in parameters:
+        check_profile(parameters["profile"])
+    if parameters.get("dataset") is not None:
+        datasets.checked(parameters["dataset"])
+    if parameters.get("seeds") is not None:
+        check_seeds(parameters["seeds"])
+    check_device(parameters.get("device"))
+    if not isinstance(parameters.get("recompute", False), bool):
+        raise MasoError(f"recompute = {parameters['recompute']!r}: expected true or false.")

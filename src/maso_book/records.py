@@ -29,7 +29,6 @@ import re
 import resource
 import subprocess
 import sys
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -44,6 +43,8 @@ import torch
 import maso
 import maso_book.tree
 from maso.errors import MasoError
+from maso_book import datasets
+from maso_book.locks import locked
 
 SCHEMA = 2
 FIELDS = {"schema", "experiment", "config", "tables", "provenance", "arrays", "seal"}
@@ -245,13 +246,18 @@ def _explained(action: str, path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            advice = "The disk is full (or a quota is used up): free some space and run the same command again."
-        elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
-            advice = "Make this folder writable, or work in a copy of the repository that is."
-        else:
-            advice = "Nothing was changed; run the same command again once this is put right."
-        raise MasoError(f"Cannot {action} {path}: {error.strerror or error}. {advice}") from error
+        raise MasoError(f"Cannot {action} {path}: {reason(error)}") from error
+
+
+def reason(error: OSError) -> str:
+    """What the operating system says, and what to do."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        advice = "The disk is full (or a quota is used up): free some space and run the same command again."
+    elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
+        advice = "Make this folder writable, or work in a copy of the repository that is."
+    else:
+        advice = "Nothing was changed; run the same command again once this is put right."
+    return f"{error.strerror or error}. {advice}"
 
 
 def write_aside(path: Path, data: bytes) -> Path:
@@ -305,7 +311,7 @@ def check_writable(experiment: str, *, root: Path | None = None) -> None:
         MasoError: the experiment's folder cannot be written.
     """
     probe = (root or results_folder()) / experiment / "probe"
-    write_aside(probe, b"x").unlink()
+    write_aside(probe, b"x").unlink(missing_ok=True)
 
 
 def save(
@@ -344,18 +350,24 @@ def save(
     _check_provenance(content["provenance"])
     npz = _npz(path, content["arrays"])
     new = bool(packed) and not npz.exists()
-    if packed:
-        write(npz, packed)
-    try:
-        write(path, sealed(content).encode())
-    except MasoError:
-        if new:
-            npz.unlink(missing_ok=True)
-        raise
-    for old in folder.glob(f"{name}*.npz"):
-        if old != npz:
-            old.unlink(missing_ok=True)
+    with _explained("write", path), locked(_lock(folder), shared=True):  # nobody sweeps between the two files
+        if packed:
+            write(npz, packed)
+        try:
+            write(path, sealed(content).encode())
+        except MasoError:
+            if new:
+                npz.unlink(missing_ok=True)
+            raise
+        for old in folder.glob(f"{name}*.npz"):
+            if old != npz:
+                old.unlink(missing_ok=True)
     return load(path)
+
+
+def _lock(folder: Path) -> Path:
+    """Shared by those who write records of an experiment, held alone by who sweeps its folder."""
+    return folder.parents[1] / "_build" / "locks" / folder.name
 
 
 def _npz(path: Path, checksum: str | None) -> Path:
@@ -426,14 +438,39 @@ ADVICE = "Restore it from git, or delete it and run its chapter again with `--pr
 
 
 def _load(path: Path) -> Record:
-    advice = ADVICE
     try:
         text = path.read_bytes()
-        content = json.loads(text, object_pairs_hook=_once, parse_constant=_refused)
     except FileNotFoundError:
         raise MasoError(f"There is no record {path}.") from None
     except OSError as error:
         raise MasoError(f"Cannot read the record {path}: {error.strerror}.") from error
+    content = _unsealed(text, path)
+    try:
+        arrays = _unpack(_npz(path, content["arrays"]), content["arrays"], ADVICE)
+    except MasoError:
+        if path.is_file() and path.read_bytes() != text:
+            raise _Replaced(str(path)) from None
+        raise
+    return Record(
+        content["experiment"],
+        content["config"],
+        content["tables"],
+        arrays,
+        content["provenance"],
+        path.stem,
+        path,
+    )
+
+
+def _unsealed(text: bytes, path: Path) -> dict[str, Any]:
+    """The content of a record's JSON file, all of it checked.
+
+    Raises:
+        MasoError: it is not what `save` writes at this place.
+    """
+    advice = ADVICE
+    try:
+        content = json.loads(text, object_pairs_hook=_once, parse_constant=_refused)
     except ValueError as error:
         raise MasoError(f"The record {path} is corrupt: it is not JSON ({error}). {advice}") from None
     if not isinstance(content, dict) or "schema" not in content:
@@ -462,21 +499,21 @@ def _load(path: Path) -> Record:
     if not whole:
         raise MasoError(f"The record {path} is corrupt: its seal is not that of its content (it was edited). {advice}")
     _check_provenance(content["provenance"])
+    _check_data(config.get("dataset"), content["provenance"]["dataset"], path)
+    return content
+
+
+def _check_data(name: Any, checksum: Any, path: Path) -> None:
+    """Refuse a record of other data than those of its data set's name, where these are known here."""
     try:
-        arrays = _unpack(_npz(path, content["arrays"]), content["arrays"], advice)
+        known = None if name is None else datasets.checksum_of(name)
     except MasoError:
-        if path.is_file() and path.read_bytes() != text:
-            raise _Replaced(str(path)) from None
-        raise
-    return Record(
-        experiment,
-        config,
-        content["tables"],
-        arrays,
-        content["provenance"],
-        name,
-        path,
-    )
+        return  # somebody's own data set
+    if known != checksum:
+        raise MasoError(
+            f"The record {path} was made of other data than {name}, whose checksum is {str(known)[:16]}…, not "
+            f"{str(checksum)[:16]}…. Give data that changed another name, or run it again with `-p recompute true`."
+        )
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -503,7 +540,7 @@ def _unpack(npz: Path, checksum: str | None, advice: str) -> dict[str, np.ndarra
     try:
         with np.load(io.BytesIO(packed), allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:  # numpy, zipfile and zlib each have their own
         raise MasoError(f"The record's arrays {npz} are corrupt ({error}). {advice}") from None
 
 
@@ -552,10 +589,11 @@ def _arrays_of(path: Path) -> set[Path]:
 def sweep(experiment: str, *, root: Path | None = None) -> None:
     """Remove what killed runs left in an experiment's folder: files under another name, arrays that no record names.
 
-    To be called where no other process writes there.
+    Nothing is done while another process writes a record there.
     """
     folder = (root or results_folder()) / experiment
-    named = {arrays for path in folder.glob("*.json") for arrays in _arrays_of(path)}
-    for path in [*folder.glob("*.tmp"), *folder.glob("*.npz")]:
-        if path not in named:
-            path.unlink(missing_ok=True)
+    with locked(_lock(folder), wait=False) as alone:
+        named = {arrays for path in folder.glob("*.json") for arrays in _arrays_of(path)}
+        for path in [*folder.glob("*.tmp"), *folder.glob("*.npz")] if alone else []:
+            if path not in named:
+                path.unlink(missing_ok=True)

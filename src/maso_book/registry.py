@@ -1,14 +1,22 @@
-"""Which experiments there are: those of the chapters' folders, and the front page's."""
+"""Which experiments there are: those of the chapters' folders, and the front page's.
+
+A chapter whose code cannot be loaded costs that chapter alone: its experiments are left out here, `broken` says why,
+and whoever asks for it is told so.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import re
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from types import ModuleType
 
 from maso.errors import MasoError
 from maso_book.experiment import Experiment
+from maso_book.parameters import PROFILES
 
 HOME = Path(__file__).parent
 
@@ -21,46 +29,94 @@ def module_of(chapter: str, room: str) -> ModuleType | None:
         room: `"experiments"` or `"verdicts"`: what every chapter's folder has.
 
     Raises:
-        MasoError: the folder is there, and the module is not.
+        MasoError: the folder is there, and the module is not, or cannot be loaded.
     """
     folder = HOME / f"ch{chapter}"
     if not folder.is_dir():
         return None
     if not (folder / f"{room}.py").is_file():
         raise MasoError(f"{folder} has no {room}.py: every chapter's folder has experiments.py and verdicts.py.")
-    return importlib.import_module(f"maso_book.ch{chapter}.{room}")
+    with _loading(chapter, f"maso_book.ch{chapter}.{room}") as name:
+        return importlib.import_module(name)
+
+
+@contextlib.contextmanager
+def _loading(chapter: str, module: str) -> Iterator[str]:
+    """Whatever its author wrote ends as a message that names the chapter."""
+    try:
+        yield module
+    except Exception as error:
+        raise MasoError(
+            f"Chapter {chapter} is broken: {module} cannot be loaded, {type(error).__name__}: {error}. "
+            f"`python -c 'import {module}'` may show where."
+        ) from error
+
+
+def _experiments(chapter: str) -> list[Experiment]:
+    """What a chapter's folder lists as `EXPERIMENTS`, all of whose grids are there.
+
+    Raises:
+        MasoError: it cannot be loaded, or a name is not of this chapter, or there twice.
+    """
+    module = module_of(chapter, "experiments")
+    with _loading(chapter, f"maso_book.ch{chapter}.experiments"):
+        found = list(module.EXPERIMENTS)  # type: ignore[union-attr]
+        names = [experiment.name for experiment in found]
+        for name in names:
+            if not re.fullmatch(rf"{chapter}-[\w-]+", name) or names.count(name) > 1:
+                raise ValueError(f'an experiment has the name {name!r}: expected "{chapter}-…", each name once')
+        for experiment in found:
+            for profile in PROFILES:
+                experiment.grid(profile)
+    return found
 
 
 @cache
-def registry() -> dict[str, Experiment]:
-    """Every experiment by name: the `EXPERIMENTS` of each chapter and of the front page.
-
-    Raises:
-        MasoError: a chapter's folder has no experiments, or two experiments have the same name.
-    """
+def _all() -> tuple[dict[str, Experiment], dict[str, MasoError]]:
     from maso_book.front import experiments as front
 
-    chapters = sorted(folder.name.removeprefix("ch") for folder in HOME.glob("ch[0-9][0-9]"))
-    found = [*front.EXPERIMENTS, *(e for number in chapters for e in module_of(number, "experiments").EXPERIMENTS)]  # type: ignore[union-attr]
-    names = [experiment.name for experiment in found]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise MasoError(f"Two experiments have the name {', '.join(twice)}: rename one of them, and its records.")
-    return dict(zip(names, found, strict=True))
+    found, failed = list(front.EXPERIMENTS), {}
+    for chapter in sorted(folder.name.removeprefix("ch") for folder in HOME.glob("ch[0-9][0-9]")):
+        try:
+            found += _experiments(chapter)
+        except MasoError as error:
+            failed[chapter] = error
+    return {experiment.name: experiment for experiment in found}, failed
+
+
+def registry() -> dict[str, Experiment]:
+    """Every experiment by name: the `EXPERIMENTS` of each chapter that can be loaded, and of the front page."""
+    return _all()[0]
+
+
+def broken() -> dict[str, MasoError]:
+    """The chapters whose experiments cannot be loaded, by number, and why."""
+    return _all()[1]
 
 
 def named(name: str) -> Experiment:
     """The experiment of this name.
 
     Raises:
-        MasoError: there is none; the message lists those that there are.
+        MasoError: there is none, or its chapter is broken; the message lists those that there are.
     """
     known = registry()
     if name not in known:
+        _whole(name.partition("-")[0])
         raise MasoError(f"There is no experiment {name!r}. There are: {', '.join(sorted(known)) or 'none yet'}.")
     return known[name]
 
 
 def of_chapter(chapter: str) -> list[Experiment]:
-    """The experiments of a chapter (`"01"`), none where it has none."""
+    """The experiments of a chapter (`"01"`), none where it has none.
+
+    Raises:
+        MasoError: the chapter is broken.
+    """
+    _whole(chapter)
     return [experiment for experiment in registry().values() if experiment.chapter == chapter]
+
+
+def _whole(chapter: str) -> None:
+    if chapter in broken():
+        raise broken()[chapter]

@@ -17,7 +17,6 @@ import dataclasses
 import time
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,10 +24,10 @@ import torch
 from tqdm import tqdm
 
 from maso.errors import MasoError
-from maso_book import records, registry
+from maso_book import datasets, records, registry
 from maso_book.experiment import Experiment
 from maso_book.locks import locked
-from maso_book.parameters import check_device, check_profile, known_dataset
+from maso_book.parameters import check_device, check_profile, check_seeds
 from maso_book.progress import watched
 from maso_book.records import Record
 from maso_book.tidy import as_table
@@ -54,11 +53,9 @@ def cells(
     check_profile(profile)
     configs = experiment.grid(profile)
     if dataset is not None:
-        configs = [_replace(experiment, config, dataset=known_dataset(dataset)) for config in configs]
+        configs = [_replace(experiment, config, dataset=datasets.checked(dataset)) for config in configs]
     if seeds is not None:
-        chosen = range(seeds) if isinstance(seeds, int) else seeds
-        if not isinstance(chosen, Sequence) or not chosen or not all(isinstance(seed, int) for seed in chosen):
-            raise MasoError(f"seeds = {seeds!r}: expected a positive number of seeds or a list of integers.")
+        chosen = check_seeds(seeds)
         configs = [_replace(experiment, config, seed=seed) for config in configs for seed in chosen]
     return list({records.content_hash(experiment.name, config): config for config in configs}.values())
 
@@ -167,25 +164,17 @@ def compute(
         torch.cuda.reset_peak_memory_stats()
     with torch.device(device):
         tables, arrays = experiment.run(config)
+    data = getattr(config, "dataset", None)
     provenance = records.provenance(
         started=started,
         seconds=time.perf_counter() - clock,
         device=device,
         code=experiment.code(config),
-        dataset=_checksum(getattr(config, "dataset", None)),
+        dataset=None if data is None else datasets.checksum_of(data),
     )
     asked = records.as_dict(config)
     name = records.content_hash(experiment.name, config)
     return Record(experiment.name, asked, records.tidy(tables), arrays, provenance | networks, name)
-
-
-@cache
-def _checksum(dataset: str | None) -> str | None:
-    if dataset is None:
-        return None
-    from maso_book.datasets import load
-
-    return load(dataset).checksum
 
 
 def table(name: str, of: str | None = None, profile: str = "paper", **options: Any) -> pd.DataFrame:
@@ -260,11 +249,8 @@ def run_missing(
             slowest = max(slowest, live.provenance["seconds"])
             done[path] = records.save(experiment.name, config, live.tables, live.arrays, live.provenance, root=folder)
 
-    with locked(locks / experiment.name, wait=False) as alone:
-        if alone:
-            records.sweep(experiment.name, root=folder)
-    with locked(locks / experiment.name, shared=True), tqdm(total=len(order), desc=experiment.name, unit="cell",
-                                                            disable=not watched()) as bar:  # fmt: skip
+    records.sweep(experiment.name, root=folder)
+    with tqdm(total=len(order), desc=experiment.name, unit="cell", disable=not watched()) as bar:
         for wait in (False, True):
             for config, path in zip(order, places, strict=True):
                 if path not in done and path not in late:

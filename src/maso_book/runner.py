@@ -12,6 +12,7 @@ and the parameters, so freshness never depends on modification times.
 from __future__ import annotations
 
 import ast
+import contextlib
 import hashlib
 import itertools
 import json
@@ -31,7 +32,8 @@ from maso.errors import MasoError
 from maso_book import meaning, records, registry
 from maso_book.chapters import Chapter
 from maso_book.claims import claims
-from maso_book.parameters import PROFILES
+from maso_book.locks import locked
+from maso_book.parameters import check_values
 
 # Parameters ---------------------------------------------------------------------------------------------------------
 
@@ -46,7 +48,7 @@ def defaults(which: Chapter) -> dict[str, Any]:
     if len(cells) != 1:
         raise MasoError(f"{which.source} has {len(cells)} cells tagged `parameters`: expected one.")
     found = {}
-    for statement in ast.parse(cells[0].source).body:
+    for statement in meaning.parsed(cells[0].source, f"{which.source}, the `parameters` cell,").body:
         try:
             (target,) = statement.targets  # type: ignore[attr-defined]
             found[target.id] = ast.literal_eval(statement.value)  # type: ignore[attr-defined]
@@ -62,7 +64,7 @@ def check(which: Chapter, parameters: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters that differ from the defaults.
 
     Raises:
-        MasoError: the chapter has no such parameter, or there is no such profile; the message lists the valid ones.
+        MasoError: the chapter has no such parameter, or as in `check_values`; the message lists the valid ones.
     """
     known = defaults(which)
     unknown = sorted(set(parameters) - set(known))
@@ -70,14 +72,15 @@ def check(which: Chapter, parameters: Mapping[str, Any]) -> dict[str, Any]:
         raise MasoError(
             f"Chapter {which.number} has no parameter {', '.join(unknown)}. Parameters: {', '.join(known)}."
         )
-    if parameters.get("profile", "paper") not in PROFILES:
-        raise MasoError(f"There is no profile {parameters['profile']!r}. Profiles: {', '.join(PROFILES)}.")
+    check_values(parameters)
     return {name: value for name, value in parameters.items() if value != known[name]}
 
 
 def _read(path: Path) -> nbformat.NotebookNode:
     try:
-        return nbformat.read(path, as_version=4)
+        notebook = nbformat.read(path, as_version=4)
+        nbformat.validate(notebook)
+        return notebook
     except Exception as error:  # nbformat and json each have their own
         raise MasoError(f"The notebook {path} cannot be read ({error}). Restore it from git.") from error
 
@@ -86,24 +89,27 @@ def _read(path: Path) -> nbformat.NotebookNode:
 
 
 def digest(which: Chapter, parameters: Mapping[str, Any] | None = None) -> str:
-    """Digest of all that a run of this chapter depends on, 16 hexadecimal digits."""
-    notebook = _read(which.source)
-    code = "\n".join(
-        re.sub(r"^\s*[%!].*$", "", cell.source, flags=re.MULTILINE)
-        for cell in notebook.cells
-        if cell.cell_type == "code"
-    )
+    """Digest of all that a run of this chapter depends on, 16 hexadecimal digits.
+
+    Raises:
+        MasoError: the chapter is broken: its notebook cannot be read, or code that it runs is no Python.
+    """
+    sources = [cell.source for cell in _read(which.source).cells if cell.cell_type == "code" and cell.source.strip()]
+    cells = {
+        f"{which.source}, code cell {number},": re.sub(r"^\s*[%!].*$", "", source, flags=re.MULTILINE)
+        for number, source in enumerate(sources, start=1)
+    }
+    for module in sorted((maso_book.tree.PACKAGE / f"ch{which.number}").glob("*.py")):
+        meaning.parsed(module.read_bytes(), str(module))
     own = {"experiments": "EXPERIMENTS", "verdicts": "verdicts"}
     found = {room: registry.module_of(which.number, room) for room in own}
     also = [f"{module.__name__}.{own[room]}" for room, module in found.items() if module]
-    try:
-        executed = meaning.digest_of_source(code, also=[*also, "maso_book.runner.run"])
-    except SyntaxError as error:
-        raise MasoError(f"{which.source}: the code does not parse: {error}.") from error
+    executed = meaning.digest_of_cells(cells, also=[*also, "maso_book.runner.run"])
     files = [maso_book.tree.PACKAGE / "_papermill.py", *meaning.known_by_content()]
     files += sorted((maso_book.tree.PACKAGE / f"ch{which.number}").glob("*.js"))
     folders = sorted(path for path in (which.root / "results").glob("*-*") if path.is_dir())
-    used = [folder for folder in folders if folder.name.startswith(f"{which.number}-") or folder.name in code]
+    text = "".join(sources)
+    used = [folder for folder in folders if folder.name.startswith(f"{which.number}-") or folder.name in text]
     files += [path for folder in used for path in sorted(folder.glob("*.json"))]
     asked = json.dumps(dict(parameters or {}), sort_keys=True, default=str)
     claimed = repr([claim for claim in claims(which.root) if claim.chapter == which.number])
@@ -123,7 +129,8 @@ def is_fresh(which: Chapter) -> bool:
     mark, copy = marker(which), which.output({})
     fresh = mark.is_file() and copy.is_file() and mark.read_text() == _sha256(copy)
     if not fresh:
-        mark.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # of a tree that cannot be written
+            mark.unlink()
     return fresh
 
 
@@ -151,6 +158,13 @@ def run(which: Chapter, parameters: Mapping[str, Any] | None = None, *, output: 
     """
     changed = check(which, parameters or {})
     target = output or which.output(changed)
+    if target != which.output({}):
+        return _run(which, changed, target)
+    with locked(which.root / "_build" / "locks" / which.name):  # a killed build may have left a run under way
+        return _run(which, changed, target)
+
+
+def _run(which: Chapter, changed: Mapping[str, Any], target: Path) -> Path:
     asked = digest(which)  # before the run: what is changed meanwhile makes it stale
     if target == which.output({}):
         for old in (which.root / "_build" / "state").glob(f"{which.name}-*.done"):
@@ -161,11 +175,14 @@ def run(which: Chapter, parameters: Mapping[str, Any] | None = None, *, output: 
         environment = os.environ | {
             "JUPYTER_RUNTIME_DIR": folder,
             "JUPYTER_PREFER_ENV_PATH": "1",
+            "TMPDIR": folder,
             "MASO_ROOT": str(which.root),
             "PYTHONHASHSEED": "0",
         }
         command = [sys.executable, "-P", str(maso_book.tree.PACKAGE / "_papermill.py"), json.dumps(request)]
-        child = subprocess.run(command, cwd=which.root, env=environment, stdin=subprocess.DEVNULL, check=False)
+        # the pipe closes when this process ends, also where it is killed: what it started ends then
+        with subprocess.Popen(command, cwd=which.root, env=environment, stdin=subprocess.PIPE) as child:
+            child.wait()
         copy = Path(folder) / "copy.ipynb"
         if not copy.exists():
             raise MasoError(f"Chapter {which.number} could not be started: papermill ended with {child.returncode}.")
@@ -180,9 +197,18 @@ def run(which: Chapter, parameters: Mapping[str, Any] | None = None, *, output: 
     return target
 
 
+def put_failure(which: Chapter, problem: str) -> None:
+    """Put a page that says so in the place of the book's copy of a chapter that cannot be run."""
+    notebook = nbformat.v4.new_notebook()
+    text = f"# {which.title or which.name}\n\nThis chapter could not be run.\n\n```text\n{problem}\n```\n"
+    notebook.cells = [nbformat.v4.new_markdown_cell(_neutral(text, {str(which.root): "."}), id="failed")]
+    records.write(which.output({}), (nbformat.writes(notebook) + "\n").encode())
+
+
 def _problem(notebook: nbformat.NotebookNode, code: int) -> str | None:
-    """What went wrong, None where every code cell ran to its end; a cell that did not run says so in its output."""
-    number = 0
+    """What went wrong, None where every code cell ran to its end; the cell in which the kernel died says so."""
+    number = begun = 0
+    last = nbformat.v4.new_code_cell()
     for cell in notebook.cells:
         if cell.cell_type != "code" or not cell.source.strip():
             continue
@@ -190,12 +216,14 @@ def _problem(notebook: nbformat.NotebookNode, code: int) -> str | None:
         error = next((output for output in cell.outputs if output.output_type == "error"), None)
         if error is not None and "raises-exception" not in cell.metadata.get("tags", []):
             return f"code cell {number}: {error.ename}: {error.evalue}".strip().rstrip(".")
-        if cell.execution_count is None:
-            reason = f"code cell {number} did not run: the kernel stopped before it (exit code {code})"
-            text = {"ename": "MasoError", "evalue": reason, "traceback": [reason]}
-            cell.outputs.append(nbformat.v4.new_output("error", **text))
-            return reason
-    return f"papermill ended with {code}" if code else None
+        if cell.metadata.get("papermill", {}).get("start_time"):
+            begun, last = number, cell
+    if begun == number and not code:
+        return None
+    reason = f"code cell {begun}: the kernel stopped in it" if begun else "the kernel stopped before the first cell"
+    output = nbformat.v4.new_output("error", ename="MasoError", evalue=reason, traceback=[reason])
+    last.outputs.append(output)
+    return reason
 
 
 def _clean(notebook: nbformat.NotebookNode, source: nbformat.NotebookNode, paths: Mapping[str, str]) -> None:

@@ -27,7 +27,7 @@ from maso_book.chapters import Chapter, listed
 from maso_book.claims import Claim, claims
 from maso_book.front import figure as front
 from maso_book.records import Record
-from maso_book.style import OUTCOMES, PROVENANCE, provenance_line, write
+from maso_book.style import OUTCOMES, PROVENANCE, in_table, provenance_line, render, write
 from maso_book.verdict import Verdict
 
 TABLE_BEGIN = "<!-- chapters: begin (written by maso_book.site.update_readme) -->"
@@ -35,18 +35,36 @@ TABLE_END = "<!-- chapters: end -->"
 KINDS = {"theorem": "(theorem)", "observation": "(observation)"}
 
 
-def verdicts(root: Path) -> dict[str, Verdict]:
+def verdicts(root: Path, failed: dict[str, str] | None = None) -> dict[str, Verdict]:
     """The verdict on every claim: by the chapter's own rule where it has records, else "not tested".
+
+    Args:
+        root: the working tree.
+        failed: takes the chapters that cannot be judged, and why; without it, such a chapter is an error.
 
     Returns:
         claim id -> verdict, in the claims' order.
 
     Raises:
-        MasoError: a chapter judges a claim that is not in ``book/claims.yml``, or with an unknown outcome.
+        MasoError: a chapter judges a claim that is not in ``book/claims.yml``, or with an unknown outcome, or a claim
+            is of no chapter.
     """
     found = {claim.id: Verdict(claim.id, "not tested", "") for claim in claims(root)}
-    for chapter in listed(root):
-        for verdict in chapter_verdicts(chapter.number, root):
+    chapters = listed(root)
+    for claim in claims(root):
+        if claim.chapter not in [chapter.number for chapter in chapters]:
+            raise MasoError(f"claim {claim.id} in book/claims.yml: there is no chapter {claim.chapter!r}.")
+    for chapter in chapters:
+        try:
+            judged = chapter_verdicts(chapter.number, root)
+        except Exception as error:  # a broken chapter costs that chapter alone
+            why = f"The chapter cannot be judged: {error if isinstance(error, MasoError) else repr(error)}"
+            if failed is None:
+                raise MasoError(f"Chapter {chapter.number}: {why}") from error
+            failed[chapter.number] = why
+            found |= {c.id: Verdict(c.id, "not tested", why) for c in claims(root) if c.chapter == chapter.number}
+            continue
+        for verdict in judged:
             if verdict.claim not in found:
                 raise MasoError(f"chapter {chapter.number} judges {verdict.claim!r}, which is not in book/claims.yml")
             if verdict.outcome not in OUTCOMES:
@@ -84,12 +102,19 @@ def badge(outcome: str) -> str:
 
 def chip(verdict: Verdict) -> str:
     """The outcome's badge, then which part holds, the effect and the scale of the run (HTML)."""
-    about = [html.escape(words) for words in (verdict.part, verdict.effect, verdict.scale) if words]
+    about = [html.escape(said) for said in (verdict.part, verdict.effect, verdict.scale) if said]
     return badge(verdict.outcome) + (f' <span class="maso-scale">{" · ".join(about)}</span>' if about else "")
 
 
 def _css(outcome: str) -> str:
     return "maso-" + outcome.replace(" ", "-")
+
+
+def words(text: str) -> str:
+    """Markdown without HTML: outside mathematics and code, `<` and `&` stand for themselves."""
+    parts = re.split(r"(\$[^$]+\$|`[^`]+`)", text)
+    parts[::2] = [html.escape(part, quote=False) for part in parts[::2]]
+    return "".join(parts)
 
 
 def cite(source: Iterable[str]) -> str:
@@ -100,11 +125,14 @@ def cite(source: Iterable[str]) -> str:
 # What the pages of book/ include
 
 
-def write_generated(root: Path) -> None:
+def write_generated(root: Path) -> dict[str, str]:
     """Writes ``book/generated``: what the pages of ``book/`` include, and the files the site links to.
 
     Source notebooks and records are copied to ``book/generated/site``, which the site takes over as it is: links from
     a figure to its notebook and record work from disk.
+
+    Returns:
+        The chapters that could not be judged, and why.
     """
     whole = root / "book" / "generated"
     folder = whole.with_name("generated.tmp")  # what is there stays until all of the new is
@@ -116,7 +144,8 @@ def write_generated(root: Path) -> None:
             target = site / path.relative_to(root)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target)
-    found = verdicts(root)
+    failed: dict[str, str] = {}
+    found = verdicts(root, failed)
     for name, text in {
         "claims.md": _claims_page(root, found),
         "front.md": _front_list(root, found),
@@ -127,6 +156,7 @@ def write_generated(root: Path) -> None:
         (folder / name).write_text(text, encoding="utf-8")
     shutil.rmtree(whole, ignore_errors=True)
     folder.rename(whole)
+    return failed
 
 
 def _page_of(chapter: Chapter, root: Path) -> str | None:
@@ -143,7 +173,7 @@ def _title(chapter: Chapter, root: Path) -> str:
 def _claims_page(root: Path, found: dict[str, Verdict]) -> str:
     parts = []
     for chapter in listed(root):
-        parts.append(f"## {_title(chapter, root)}\n\n*{chapter.question}*\n")
+        parts.append(f"## {words(_title(chapter, root))}\n\n*{words(chapter.question)}*\n")
         for claim in claims(root):
             if claim.chapter != chapter.number:
                 continue
@@ -151,10 +181,11 @@ def _claims_page(root: Path, found: dict[str, Verdict]) -> str:
             parts.append(
                 f"({_anchor(claim.id)})=\n"
                 f"::::{{container}} maso-claim {_css(verdict.outcome)}\n"
-                f"{chip(verdict)}\n\n**{claim.id}** {claim.statement} {cite(claim.source)} {KINDS[claim.kind]}\n\n"
-                f"*Criterion.* {claim.criterion}\n\n"
-                + "".join(f"*{name}* {words}\n\n" for name, words in _more(claim).items())
-                + (f"*Evidence.* {verdict.evidence}\n" if verdict.evidence else "")
+                f"{chip(verdict)}\n\n"
+                f"**{claim.id}** {words(claim.statement)} {cite(claim.source)} {KINDS[claim.kind]}\n\n"
+                f"*Criterion.* {words(claim.criterion)}\n\n"
+                + "".join(f"*{name}* {words(text)}\n\n" for name, text in _more(claim).items())
+                + (f"*Evidence.* {words(verdict.evidence)}\n" if verdict.evidence else "")
                 + "::::\n"
             )
     return "\n".join(parts)
@@ -162,11 +193,11 @@ def _claims_page(root: Path, found: dict[str, Verdict]) -> str:
 
 def _more(claim: Claim) -> dict[str, str]:
     """What a claim has besides statement and criterion, by its heading."""
-    words = {"Smallest effect of interest.": claim.least, "The source says.": claim.corrects}
+    also = {"Smallest effect of interest.": claim.least, "The source says.": claim.corrects}
     earlier = {
         f"Until {each.date}.": f"{each.criterion} Verdict then: {each.outcome}. {each.reason}" for each in claim.history
     }
-    return {name: text for name, text in (words | earlier).items() if text}
+    return {name: text for name, text in (also | earlier).items() if text}
 
 
 def _anchor(claim_id: str) -> str:
@@ -196,8 +227,8 @@ def _front_list(root: Path, found: dict[str, Verdict]) -> str:
 
 def _hint(verdict: Verdict) -> str:
     """What a chip of the front page says when it is pointed at."""
-    words = (verdict.outcome, verdict.part, verdict.effect, verdict.scale)
-    return html.escape(" · ".join(filter(None, words)))
+    said = (verdict.outcome, verdict.part, verdict.effect, verdict.scale)
+    return html.escape(" · ".join(filter(None, said)))
 
 
 def _front_picture(folder: Path) -> str:
@@ -225,7 +256,7 @@ def _records_table(root: Path) -> str:
         if not found:
             continue
         made = [record.provenance for record in found]
-        devices = ", ".join(sorted({f"{p['device_name']} ({p['device']})" for p in made}))
+        devices = in_table(", ".join(sorted({f"{p['device_name']} ({p['device']})" for p in made})))
         days = sorted({p["start"][:10] for p in made})
         when = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
         minutes = sum(p["seconds"] for p in made) / 60
@@ -272,13 +303,18 @@ def chapter_table(root: Path) -> str:
 
 
 def update_readme(root: Path) -> None:
-    """Puts `chapter_table` into README.md, between its two marks, and draws its picture, ``docs/front.svg``, anew."""
+    """Puts `chapter_table` into README.md, between its two marks, and draws ``docs/front.svg`` where its record is new.
+
+    A picture that is drawn again differs from one version of matplotlib to the next.
+    """
     path = root / "README.md"
     before, _, rest = path.read_text(encoding="utf-8").partition(TABLE_BEGIN)
     _, _, after = rest.partition(TABLE_END)
     path.write_text(f"{before}{TABLE_BEGIN}\n{chapter_table(root)}\n{TABLE_END}{after}", encoding="utf-8")
     (record,) = results.results("00-front")
-    write(front.stained_glass(record)[0], root / "docs" / "front.svg")
+    picture, made_of = root / "docs" / "front.svg", f"<!-- {record.hash} of {record.provenance['start']} -->\n"
+    if not (picture.is_file() and picture.read_text().endswith(made_of)):
+        picture.write_bytes(render(front.stained_glass(record)[0], "svg") + made_of.encode())
 
 
 # Sphinx extension

@@ -125,8 +125,13 @@ def costs(results: Mapping[str, Sequence[Record]]) -> str:
     for name, records in results.items():
         seconds = sum(record.provenance["seconds"] for record in records)
         devices = sorted({record.provenance["device_name"] for record in records})
-        lines.append(f"| {name} | {len(records)} | {seconds:,.0f} s | {', '.join(devices)} |")
+        lines.append(f"| {name} | {len(records)} | {seconds:,.0f} s | {in_table(', '.join(devices))} |")
     return "\n".join(lines)
+
+
+def in_table(text: str) -> str:
+    """Text as it stands in a cell of a Markdown table: no HTML, no further column."""
+    return html.escape(text).replace("|", "&#124;")
 
 
 def provenance_text(*records: Record) -> str:

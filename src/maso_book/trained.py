@@ -11,7 +11,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 import maso_book.tree
+from maso.errors import MasoError
 from maso_book import meaning, networks
 from maso_book.datasets import CLASSES, checksum_of, load
 from maso_book.locks import locked
@@ -171,15 +172,27 @@ def trained(recipe: Recipe, *, folder: Path | None = None) -> Trained:
     """
     prepare([recipe], folder=folder)
     home = _home(recipe, folder)
-    arrays = read_arrays(home / "history.npz")
-    history = History(**{n: v for n, v in arrays.items() if n != "diverged"}, diverged=bool(arrays["diverged"]))
     models = {}
-    for epoch in sorted({*recipe.keep, recipe.training.epochs}):
-        if (home / f"{epoch}.npz").is_file():
-            model = network(recipe)
-            load_state(model, read_arrays(home / f"{epoch}.npz"))
-            models[epoch] = model.to(torch.get_default_device()).eval()
-    return Trained(recipe, models[recipe.training.epochs], history, models)
+    with _whole(home):
+        arrays = read_arrays(home / "history.npz")
+        history = History(**{n: v for n, v in arrays.items() if n != "diverged"}, diverged=bool(arrays["diverged"]))
+        for epoch in sorted({*recipe.keep, recipe.training.epochs}):
+            if (home / f"{epoch}.npz").is_file():
+                model = network(recipe)
+                load_state(model, read_arrays(home / f"{epoch}.npz"))
+                models[epoch] = model.to(torch.get_default_device()).eval()
+        return Trained(recipe, models[recipe.training.epochs], history, models)
+
+
+@contextlib.contextmanager
+def _whole(home: Path) -> Iterator[None]:
+    """What goes wrong inside is a damaged file of this network."""
+    try:
+        yield
+    except Exception as error:  # numpy, zipfile and torch each have their own
+        raise MasoError(
+            f"The network in {home} is damaged ({error}). Delete the folder and run the same again."
+        ) from error
 
 
 def is_ready(recipe: Recipe, *, folder: Path | None = None) -> bool:
@@ -226,7 +239,10 @@ def prepare(
 def provenance(recipes: Sequence[Recipe], *, folder: Path | None = None) -> dict[str, Any]:
     """What a record keeps of its networks: the seconds their training took, and a digest of their weights."""
     homes = [_home(recipe, folder) for recipe in recipes]
-    seconds = sum(read_arrays(home / "history.npz")["seconds"].sum() for home in homes)
+    seconds = 0.0
+    for home in homes:
+        with _whole(home):
+            seconds += read_arrays(home / "history.npz")["seconds"].sum()
     weights = [home / f"{recipe.training.epochs}.npz" for home, recipe in zip(homes, recipes, strict=True)]
     return {
         "training_seconds": round(float(seconds), 3),

@@ -1,7 +1,9 @@
 """`python -m maso`: what it prints, what it returns, and what it refuses."""
 
 import dataclasses
+import errno
 import os
+import resource
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,7 +15,8 @@ import torch
 import toy
 from toy import POWERS, Config
 
-from maso_book import chapters, experiment, records, registry, results, runner, trained
+from maso import MasoError
+from maso_book import chapters, datasets, experiment, records, registry, results, runner, trained
 from maso_book.__main__ import OUT_OF_TIME, main
 from maso_book.trained import Recipe
 from maso_book.training import Training
@@ -62,7 +65,7 @@ def test_the_other_chapters_finish_and_the_failed_one_is_named(root: Path, capsy
         (["run", "--profile", "fast"], "no profile 'fast'. Profiles: quick, paper, full"),
         (
             ["run", "1", "-p", "sedes", "3"],
-            "no parameter sedes. Parameters: profile, dataset, seeds",
+            "no parameter sedes. Parameters: dataset, seeds",
         ),
         (["run", "1", "-p", "profile", "quick"], "chosen with --profile"),
         (["run", "1", "--budget", "9m"], "belong to --profile full"),
@@ -129,10 +132,12 @@ def test_a_failing_experiment_is_named_and_the_others_finish(
 def test_a_data_set_is_chosen_where_there_is_one_to_choose(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = experiment.Experiment("01-drawn", toy.draw, lambda profile: [toy.Drawn(0)])
     monkeypatch.setattr(registry, "registry", lambda: {"01-powers": POWERS, "01-drawn": drawn})
-    monkeypatch.setattr(results, "_checksum", lambda dataset: dataset and "0" * 64)
     assert main(["run", "01", "--profile", "full", "-p", "dataset", "mnist", "-p", "seeds", "1"]) == 0
     (record,) = records.find("01-drawn", root / "results")
-    assert (record.config, record.provenance["dataset"]) == ({"seed": 0, "dataset": "mnist"}, "0" * 64)
+    assert (record.config, record.provenance["dataset"]) == (
+        {"seed": 0, "dataset": "mnist"},
+        datasets.CHECKSUMS["mnist"],
+    )
     assert len(records.find("01-powers", root / "results")) == 1
 
 
@@ -231,7 +236,7 @@ def test_book_builds_once_names_the_failed_chapter_and_says_where_to_open_it(
         return subprocess.CompletedProcess(command, 0)
 
     monkeypatch.setattr(maso_book.__main__.subprocess, "run", run)
-    monkeypatch.setattr(maso_book.site, "write_generated", lambda folder: None)
+    monkeypatch.setattr(maso_book.site, "write_generated", lambda folder: {})
     monkeypatch.setattr(runner, "is_fresh", lambda chapter: chapter.number == "01")
     assert main(["book"]) == 1
     printed = capsys.readouterr()
@@ -311,3 +316,108 @@ assert len(done) == 12 and left == 0
     assert [process.wait() for process in running] == [0, 0, 0]
     assert sorted((root / "ran").read_text().split(), key=int) == [str(seed) for seed in range(12)]
     assert records.verify(root / "results") == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("dataset", "[1]", "There is no data set [1]. Data sets: cifar10"),
+        ("dataset", "../mnist", "There is no data set '../mnist'"),
+        ("seeds", "[-1]", "seeds = [-1]: expected a positive number of seeds, or a list of whole numbers"),
+        ("seeds", "true", "seeds = True: expected"),
+        ("seeds", "[true]", "seeds = [True]: expected"),
+        ("seeds", "{a: 1}", "seeds = {'a': 1}: expected"),
+        ("seeds", "[1", "-p takes NAME and VALUE, a value as YAML writes it"),
+        ("recompute", "3", "recompute = 3: expected true or false"),
+        ("device", "[cpu]", "There is no device ['cpu']"),
+    ],
+)
+@pytest.mark.parametrize("profile", ["paper", "full"])
+def test_a_wrong_value_of_a_parameter_is_refused_before_anything_runs(
+    name: str, value: str, message: str, profile: str, root: Path, ran: list, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", "--profile", profile, "-p", name, value]) == 1
+    assert f"maso: {message}" in capsys.readouterr().err
+    assert ran == []
+    assert not (root / "_build").exists()
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(root: Path) -> None:
+    """`maso status | head`."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "maso", "status"]
+    ended = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writing)
+    assert (ended.returncode, ended.stderr) == (1, "")
+
+
+@pytest.mark.parametrize("arguments", [["status"], ["run", "1"], ["run", "1", "--profile", "full"], ["book"]])
+def test_a_tree_that_cannot_be_written_is_named(
+    arguments: list[str], root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(path: Path, *_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    for name in ("mkdir", "unlink", "write_bytes", "touch"):
+        monkeypatch.setattr(Path, name, refuse)
+    assert main(arguments) == (0 if arguments == ["status"] else 1)
+    printed = capsys.readouterr().err
+    assert "Traceback" not in printed
+    if arguments != ["status"]:
+        assert "Read-only file system. Make this folder writable, or work in a copy" in printed
+
+
+def test_a_full_disk_while_a_network_is_written_is_named(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = Recipe("digits", "mlp", Training(1), grey=True, samples=100, width=64)
+    learning = dataclasses.replace(POWERS, recipes=lambda config: [recipe])
+    monkeypatch.setattr(registry, "registry", lambda: {"01-powers": learning})
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
+    try:
+        assert main(["run", "1", "--profile", "full"]) == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    printed = capsys.readouterr().err
+    assert "The disk is full (or a quota is used up): free some space" in printed
+    assert "Traceback" not in printed
+    assert not list(root.rglob("*.tmp"))
+    assert main(["run", "1", "--profile", "full"]) == 0
+
+
+def test_verify_names_what_is_no_experiments_folder(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (root / "results" / "99-nothing").mkdir()
+    (root / "results" / "notes.txt").touch()
+    assert main(["verify"]) == 1
+    printed = capsys.readouterr().err
+    for name in ("99-nothing", "notes.txt"):
+        assert f"results/{name} is no experiment's folder" in printed
+
+
+def test_records_of_other_data_than_their_names_are_refused(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A published name stands for the published data; a data set of one's own for what is in its file today."""
+    drawn = experiment.Experiment("01-drawn", toy.draw, lambda profile: [toy.Drawn(0)])
+    monkeypatch.setattr(registry, "registry", lambda: {"01-drawn": drawn})
+    with pytest.raises(MasoError, match="was made of other data than digits"):
+        records.save("01-drawn", toy.Drawn(0), {}, {}, toy.MADE | {"dataset": "0" * 64}, root=root / "results")
+    assert main(["verify"]) == 1
+    assert "was made of other data than digits" in capsys.readouterr().err
+
+    monkeypatch.setenv("MASO_DATA", str(tmp_path / "data"))
+    (tmp_path / "data").mkdir()
+    run = ["run", "1", "--profile", "full", "-p", "dataset", "letters"]
+    assert main(run) == 1
+    assert "There is no data set 'letters'" in capsys.readouterr().err
+    toy.write_dataset(tmp_path / "data" / "letters.npz", seed=0)
+    assert main(run) == 0
+    assert main(run) == 0
+    toy.write_dataset(tmp_path / "data" / "letters.npz", seed=1)
+    capsys.readouterr()
+    assert main(run) == 1
+    assert "was made of other data than letters" in capsys.readouterr().err
+    assert main([*run, "-p", "recompute", "true"]) == 0
+    assert main(run) == 0

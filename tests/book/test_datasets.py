@@ -3,19 +3,10 @@
 import numpy as np
 import pytest
 import torch
+import toy
 
 from maso.errors import MasoError
 from maso_book import datasets
-
-
-def small_arrays(side: int = 8) -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(0)
-    return {
-        "x_train": rng.integers(0, 256, (6, side, side, 3), dtype=np.uint8),
-        "y_train": np.arange(6, dtype=np.uint8),
-        "x_test": rng.integers(0, 256, (4, side, side, 3), dtype=np.uint8),
-        "y_test": np.arange(4, dtype=np.uint8),
-    }
 
 
 def test_digits_are_the_same_every_time_and_differ_by_class() -> None:
@@ -40,7 +31,7 @@ def unpinned(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_another_set_under_a_published_name_is_refused(tmp_path) -> None:
-    np.savez(tmp_path / "mnist.npz", **small_arrays())
+    np.savez(tmp_path / "mnist.npz", **toy.arrays())
     with pytest.raises(MasoError, match=r"mnist.npz is not the published mnist: its checksum is .*Other data need"):
         datasets.load("mnist", root=tmp_path)
 
@@ -60,7 +51,7 @@ def test_the_checksum_of_a_name_needs_no_file(monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.usefixtures("unpinned")
 def test_file_in_the_data_directory_is_read(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
-    arrays = small_arrays()
+    arrays = toy.arrays()
     np.savez(tmp_path / "cifar10.npz", **arrays)
     by_argument = datasets.load("cifar10", root=tmp_path)
     monkeypatch.setenv("MASO_DATA", str(tmp_path))
@@ -72,7 +63,7 @@ def test_file_in_the_data_directory_is_read(tmp_path, monkeypatch: pytest.Monkey
 
 @pytest.mark.usefixtures("unpinned")
 def test_checksum_sees_every_pixel(tmp_path) -> None:
-    arrays = small_arrays()
+    arrays = toy.arrays()
     np.savez(tmp_path / "cifar10.npz", **arrays)
     before = datasets.load("cifar10", root=tmp_path).checksum
     arrays["x_test"][0, 0, 0, 0] ^= 1
@@ -96,8 +87,57 @@ def test_data_directory_order(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None
     assert datasets.data_directory("here").name == "here"
 
 
+def test_a_data_set_of_your_own_has_a_name_of_its_own(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MASO_DATA", str(tmp_path))
+    toy.write_dataset(tmp_path / "letters.npz")
+    data = datasets.load("letters")
+    assert data.classes == tuple("abcdef") == datasets.CLASSES["letters"]
+    assert datasets.checksum_of("letters") == data.checksum
+    toy.write_dataset(tmp_path / "letters.npz", seed=1)
+    assert datasets.checksum_of("letters") == datasets.load("letters").checksum != data.checksum
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({}, r"has the label 5 and 0 names in its array `classes`. Write it anew"),
+        ({"classes": np.array(["a"])}, r"has the label 5 and 1 names"),
+        (
+            {"y_test": np.zeros(3, np.uint8), "classes": np.array(list("abcdef"))},
+            "x_test and y_test differ in length. Write it anew",
+        ),
+        ({"x_train": np.zeros((6, 8, 8, 3))}, "x_train is float64 .* Write it anew"),
+    ],
+)
+def test_a_wrong_data_set_of_your_own_is_not_called_to_be_deleted(change: dict, message: str, tmp_path) -> None:
+    np.savez(tmp_path / "letters.npz", **(toy.arrays() | change))
+    with pytest.raises(MasoError, match=message):
+        datasets.load("letters", root=tmp_path)
+
+
+def test_every_published_set_is_pinned_and_comes_over_https(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert set(datasets.CHECKSUMS) == set(datasets.CLASSES)
+    sets = datasets.import_torchvision().datasets
+    asked: list[str] = []
+
+    def fetched(url: str, *_: object, **__: object) -> None:
+        asked.append(url)
+        raise OSError("no internet")
+
+    for module in ("mnist", "cifar", "usps"):
+        for name in ("download_and_extract_archive", "download_url"):
+            monkeypatch.setattr(f"torchvision.datasets.{module}.{name}", fetched, raising=False)
+    assert sets
+    for name in datasets.CLASSES:
+        if name != "digits":
+            with pytest.raises(MasoError, match="could not be fetched"):
+                datasets._fetch(name, tmp_path)
+    assert len(asked) >= 5
+    assert all(url.startswith("https://") for url in asked)
+
+
 def test_unknown_name_lists_the_valid_ones() -> None:
-    with pytest.raises(MasoError, match=r"'imagenet'.*cifar10.*digits"):
+    with pytest.raises(MasoError, match=r"'imagenet'.*cifar10.*digits.*one of your own"):
         datasets.load("imagenet")
 
 
@@ -108,7 +148,7 @@ def test_damaged_file(tmp_path) -> None:
 
 
 def test_wrong_kind_of_arrays(tmp_path) -> None:
-    arrays = small_arrays() | {"x_train": np.zeros((6, 8, 8, 3))}
+    arrays = toy.arrays() | {"x_train": np.zeros((6, 8, 8, 3))}
     np.savez(tmp_path / "mnist.npz", **arrays)
     with pytest.raises(MasoError, match=r"x_train is float64.*expected uint8"):
         datasets.load("mnist", root=tmp_path)
@@ -134,18 +174,6 @@ def test_torchvision_fetches_and_the_file_is_written(tmp_path, monkeypatch: pyte
     assert datasets.load("mnist", root=tmp_path / "new").checksum == first.checksum
 
 
-def test_svhn_layout(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Svhn:
-        def __init__(self, root, *, split: str, download: bool) -> None:
-            self.data, self.labels = np.zeros((2, 3, 32, 32), np.uint8), np.array([0, 9])
-            self.data[:, 1] = 5
-
-    monkeypatch.setattr(datasets.import_torchvision().datasets, "SVHN", Svhn)
-    data = datasets.load("svhn", root=tmp_path)
-    assert data.x_test.shape == (2, 32, 32, 3)
-    assert (data.x_test[..., 1] == 5).all()
-
-
 def test_no_internet_says_what_to_do_and_leaves_nothing(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*args, **kwargs):
         raise OSError("no route to host")
@@ -158,7 +186,7 @@ def test_no_internet_says_what_to_do_and_leaves_nothing(tmp_path, monkeypatch: p
 
 @pytest.mark.usefixtures("unpinned")
 def test_usps_in_floats_becomes_uint8(tmp_path) -> None:
-    arrays = small_arrays() | {"x_train": np.full((6, 16, 16, 1), 0.2, np.float32)}
+    arrays = toy.arrays() | {"x_train": np.full((6, 16, 16, 1), 0.2, np.float32)}
     arrays["x_train"][0] = 1
     np.savez(tmp_path / "usps.npz", **arrays)
     x = datasets.load("usps", root=tmp_path).x_train
@@ -168,7 +196,7 @@ def test_usps_in_floats_becomes_uint8(tmp_path) -> None:
 
 
 def test_to_tensor_moves_channels_and_scales() -> None:
-    x = datasets.to_tensor(small_arrays()["x_train"])
+    x = datasets.to_tensor(toy.arrays()["x_train"])
     assert x.shape == (6, 3, 8, 8)
     assert x.dtype == torch.float32
     assert float(x.max()) <= 1

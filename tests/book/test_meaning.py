@@ -213,7 +213,7 @@ def test_what_has_no_digest_is_refused() -> None:
 def test_a_source_text_counts_with_what_it_reaches(write: Write) -> None:
     def digest(line: str, sources: dict[str, str]) -> str:
         write(sources)
-        return meaning.digest_of_source(f"import {meaning.PACKAGES[-1]}.run as r  # a cell\n{line}\n")
+        return meaning.digest_of_cells({"a cell": f"import {meaning.PACKAGES[-1]}.run as r  # a cell", "another": line})
 
     first = digest("print(r.run(1))", SOURCES)
     assert digest("print(r.run(1))  # again", SOURCES) == first

@@ -1,7 +1,12 @@
 """Chapters run whole or say where they stopped; reruns are byte-identical; freshness follows contents."""
 
+import contextlib
 import json
 import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import nbformat
@@ -78,12 +83,62 @@ def test_a_failing_chapter_keeps_its_traceback_and_is_not_fresh(tmp_path: Path) 
     assert not list(tmp_path.rglob("*.tmp"))
 
 
-@pytest.mark.parametrize("ending", ["raise SystemExit", "import os; os._exit(0)"])
-def test_a_chapter_that_stops_early_has_failed(ending: str, tmp_path: Path) -> None:
-    chapter = chapters.find("3", toy.tree(tmp_path, n03_stops=[ending, "print('after')"]))
-    with pytest.raises(MasoError, match="Chapter 03 failed: code cell"):
+@pytest.mark.parametrize(
+    ("ending", "said"),
+    [("raise SystemExit", "SystemExit"), ("import os; os.kill(os.getpid(), 9)", "the kernel stopped in it")],
+)
+def test_a_chapter_that_stops_early_has_failed(ending: str, said: str, tmp_path: Path) -> None:
+    chapter = chapters.find("3", toy.tree(tmp_path, n03_stops=["print('before')", ending, "print('after')"]))
+    with pytest.raises(MasoError, match=f"Chapter 03 failed: code cell 3: {said}"):
         runner.run(chapter)
+    cells = nbformat.read(chapter.output({}), as_version=4).cells
+    errors = [number for number, cell in enumerate(cells, start=1) if any("ename" in o for o in cell.outputs)]
+    assert errors == [3]
     assert "after" not in texts(chapter.output({}))
+
+
+def test_papermill_kernel_and_folder_end_with_a_killed_run(tmp_path: Path) -> None:
+    said = "import os; print(os.getpid(), os.getppid(), os.environ['TMPDIR'], file=open('kernel', 'w'))"
+    root = toy.tree(tmp_path, n01_slow=[said, "import time\ntime.sleep(60)"])
+    command = [sys.executable, "-m", "maso", "run", "01"]
+    running = subprocess.Popen(command, env=os.environ | {"MASO_ROOT": str(root)}, stdout=subprocess.DEVNULL)
+    until = time.monotonic() + 60
+
+    def wait_for(seen: Callable[[], bool]) -> None:
+        while not seen():
+            assert time.monotonic() < until
+            time.sleep(0.05)
+
+    wait_for(lambda: len((root / "kernel").read_text().split()) == 3 if (root / "kernel").is_file() else False)
+    running.kill()
+    running.wait()
+    kernel, papermill, folder = (root / "kernel").read_text().split()
+    wait_for(lambda: not any(alive(int(number)) for number in (kernel, papermill)))
+    wait_for(lambda: not Path(folder).exists())
+
+
+def alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+        return "zombie" not in Path(f"/proc/{process}/status").read_text()
+    except (ProcessLookupError, FileNotFoundError):
+        return False
+
+
+def test_two_runs_of_a_chapter_wait_for_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chapter = chapters.find("1", toy.tree(tmp_path, n01_good=[]))
+    asked: list[Path] = []
+
+    @contextlib.contextmanager
+    def watched(path: Path) -> Iterator[bool]:
+        asked.append(path)
+        yield True
+
+    monkeypatch.setattr(runner, "locked", watched)
+    monkeypatch.setattr(runner, "_run", lambda which, changed, target: target)
+    runner.run(chapter)
+    runner.run(chapter, {"profile": "quick"})
+    assert asked == [tmp_path / "_build" / "locks" / "01-good"]
 
 
 def test_unknown_parameters_and_profiles_are_refused_before_the_run(tmp_path: Path) -> None:

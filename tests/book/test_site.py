@@ -13,6 +13,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+import toy
 import yaml
 from torch import Tensor, nn
 
@@ -20,7 +21,7 @@ import maso
 import maso_book.tree
 from maso import operators
 from maso.errors import MasoError
-from maso_book import chapters, results
+from maso_book import chapters, records, results
 from maso_book import site as book
 from maso_book import style as plots
 from maso_book.claims import claims
@@ -137,6 +138,44 @@ def test_a_verdict_on_an_unknown_claim_is_refused(monkeypatch: pytest.MonkeyPatc
         book.verdicts(ROOT)
 
 
+def test_words_are_no_html_and_mathematics_stays() -> None:
+    text = "Where $a < b$ & `x < y`: <script>alert(1)</script>, {cite:p}`a`"
+    assert book.words(text) == "Where $a < b$ &amp; `x < y`: &lt;script&gt;alert(1)&lt;/script&gt;, {cite:p}`a`"
+
+
+def test_claims_and_devices_reach_the_page_as_text(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tree / "notebooks" / "01-maso-proof-checks.ipynb").unlink()
+    monkeypatch.setattr(front, "stained_glass", lambda record: (plt.figure(), 0))
+    about = "kind: observation, criterion: '<b>c</b>', least: '<b>l</b>', source: []"
+    (tree / "book" / "chapters.yml").write_text('"77": {title: "<b>t</b>", question: "<b>q</b>"}\n')
+    (tree / "book" / "claims.yml").write_text(f"[{{id: '77.1', chapter: '77', statement: '<b>s</b>', {about}}}]")
+    device = {"device_name": "<b>GPU</b> | fast"}
+    records.save("77-x", {"seed": 0}, {}, {}, toy.MADE | device, root=tree / "results")
+    book.write_generated(tree)
+    folder = tree / "book" / "generated"
+    for name in ("claims.md", "front.md", "records.md"):
+        assert "<b>" not in (folder / name).read_text()
+    assert "&lt;b&gt;GPU&lt;/b&gt; &#124; fast (cpu) |" in (folder / "records.md").read_text()
+    costs = plots.costs({"77-x": records.find("77-x", tree / "results")})
+    assert "&lt;b&gt;GPU&lt;/b&gt; &#124; fast |" in costs
+
+
+def test_readmes_picture_is_drawn_again_where_its_record_is_new(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(front, "stained_glass", lambda record: (plt.figure(), 0))
+    (tree / "README.md").write_text(f"{book.TABLE_BEGIN}\n{book.TABLE_END}")
+    picture = tree / "docs" / "front.svg"
+    picture.parent.mkdir()
+    book.update_readme(tree)
+    made_of = picture.read_text().splitlines()[-1]
+    picture.write_text(f"drawn by another version\n{made_of}\n")
+    book.update_readme(tree)
+    assert picture.read_text().startswith("drawn by another version")
+    picture.write_text("of another record")
+    book.update_readme(tree)
+    assert "<svg" in picture.read_text()
+    plt.close("all")
+
+
 def test_a_chip_says_outcome_part_effect_and_scale() -> None:
     said = book.chip(Verdict("01.1", "holds in part", "", effect="+1 < 2", part="with bias", scale="5 seeds · CPU"))
     assert "◐ holds in part" in said
@@ -181,7 +220,7 @@ def test_generated_pages_and_the_files_they_link_to(tree: Path) -> None:
     page = (folder / "claims.md").read_text()
     for claim in claims(tree):
         assert f"(claim-{claim.id.replace('.', '-')})=" in page
-        assert claim.criterion in page
+        assert book.words(claim.criterion) in page
     assert "0 of" not in (folder / "front.md").read_text()
     assert (folder / "front.md").read_text().count("maso-chip") == len(claims(tree))
     assert (folder / "site" / "notebooks" / "01-maso-proof-checks.ipynb").is_file()

@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from maso import MasoError
+from maso_book import datasets
 from maso_book import trained as module
 from maso_book.trained import Recipe, data, is_ready, network, prepare, provenance, trained
 from maso_book.training import OutOfTime, Training, fit
+from maso_book.training.checkpoint import write_arrays
 
 RECIPE = Recipe(
     "digits", "mlp", Training(2, 100, 5e-3, seed=1), bias=False, grey=True, samples=300, keep=(0, 1), width=8
@@ -80,6 +83,31 @@ def test_a_network_is_trained_once_and_read_from_its_files(tmp_path: Path, runs:
     other = seeded(2)
     prepare([other], folder=tmp_path)
     assert provenance([other], folder=tmp_path)["networks"] != about["networks"]
+
+
+def test_a_damaged_file_is_named(tmp_path: Path) -> None:
+    trained(RECIPE, folder=tmp_path)
+    (home,) = tmp_path.iterdir()
+    write_arrays(tmp_path / "other", {"a": np.zeros(1)})
+    other = (tmp_path / "other").read_bytes()
+    (tmp_path / "other").unlink()
+    for name in ("history.npz", "2.npz"):
+        whole = (home / name).read_bytes()
+        entry = whole.index(b"PK\x01\x02")
+        odd = whole[: entry + 10] + b"\x63" + whole[entry + 11 :]  # a compression that there is not
+        for garbage in (b"", b"PK\x03\x04", whole[:-30], odd, other):
+            (home / name).write_bytes(garbage)
+            with pytest.raises(MasoError, match=r"(?s)damaged .* Delete the folder and run the same again"):
+                trained(RECIPE, folder=tmp_path)
+        (home / name).write_bytes(whole)
+    trained(RECIPE, folder=tmp_path)
+
+
+def test_the_data_are_in_the_name_of_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network trained on other data is not taken for that of the real ones."""
+    prepare([RECIPE], folder=tmp_path)
+    monkeypatch.setitem(datasets.CHECKSUMS, "digits", "0" * 64)
+    assert not is_ready(RECIPE, folder=tmp_path)
 
 
 def test_divergence_is_kept_as_such(tmp_path: Path) -> None:

@@ -1,12 +1,14 @@
 """A working tree in a temporary folder, with a toy experiment and toy notebooks: what the machinery is tested on."""
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import numpy as np
 
-from maso_book import records
+from maso_book import chapters, records
 from maso_book.experiment import Experiment
 
 PARAMETERS = 'profile = "paper"\ndataset = None\nseeds = None\ndevice = None\nrecompute = False'
@@ -46,6 +48,16 @@ def grid(profile: str) -> list[Config]:
 POWERS = Experiment("01-powers", measure, grid)
 
 
+def named(name: str, **change: Any) -> Experiment:
+    """The toy experiment under another name."""
+    return dataclasses.replace(POWERS, name=name, **change)
+
+
+def chapter(root: Path, number: str) -> chapters.Chapter:
+    """A chapter of a tree."""
+    return chapters.find(number, root)
+
+
 def tree(folder: Path, **notebooks: list[str]) -> Path:
     """A working tree with these notebooks, each a list of code cells after the `parameters` cell."""
     (folder / "notebooks").mkdir()
@@ -55,6 +67,22 @@ def tree(folder: Path, **notebooks: list[str]) -> Path:
     for name, cells in notebooks.items():
         write_notebook(folder / "notebooks" / f"{name.replace('_', '-').lstrip('n')}.ipynb", cells)
     return folder
+
+
+def arrays(side: int = 8, seed: int = 0) -> dict[str, np.ndarray]:
+    """Ten small images, what a data set's file holds."""
+    rng = np.random.default_rng(seed)
+    return {
+        "x_train": rng.integers(0, 256, (6, side, side, 3), dtype=np.uint8),
+        "y_train": np.arange(6, dtype=np.uint8),
+        "x_test": rng.integers(0, 256, (4, side, side, 3), dtype=np.uint8),
+        "y_test": np.arange(4, dtype=np.uint8),
+    }
+
+
+def write_dataset(path: Path, seed: int = 0) -> None:
+    """A data set of one's own: six letters."""
+    np.savez(path, classes=np.array(list("abcdef")), **arrays(seed=seed))
 
 
 def write_notebook(path: Path, cells: list[str]) -> None:
