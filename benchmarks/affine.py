@@ -5,7 +5,8 @@
 All rows compute A (N, 10, 3, 32, 32) and b (N, 10) in float32.  `floor` is the time of K + 1 forward passes, the
 arithmetic that any dense method needs; `plain loop` takes K vector–Jacobian products of the whole batch; `jacrev` is
 `torch.func.vmap(jacrev(f))`, 16 samples at a time.  Each row runs in a process of its own, so that its peak memory is
-its own; ratios are to the floor.  `first call` includes the trace.
+its own; ratios are to the floor.  `first call` includes the trace.  `judge` is what each call spends on asking the model
+itself whether the graph is right.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ def jacrev(model: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
     return A, y - torch.einsum("nkd,nd->nk", A.flatten(2), x.flatten(1))
 
 
-WAYS: dict[str, Callable] = {"ours": maso.affine_map, "plain loop": plain_loop, "jacrev": jacrev, "floor": floor}
+WAYS: dict[str, Callable] = {"ours": maso.affine_map, "plain loop": plain_loop, "jacrev": jacrev, "floor": floor, "judge": maso.trace}
 
 
 def measure(name: str, way: str, batch: int, threads: int, repeats: int) -> dict[str, float]:
@@ -94,7 +95,7 @@ def main() -> None:
     print(f"torch {torch.__version__}, {options.threads} threads, batch {options.batch} at 32×32, {K} rows, float32")
     for name in options.networks:
         found = {}
-        for way in ("floor", "ours", "plain loop", "jacrev"):
+        for way in sorted(WAYS, key="floor".__ne__):
             command = [sys.executable, __file__, "--only", name, way, "--batch", str(options.batch)]
             command += ["--threads", str(options.threads), "--repeats", str(options.repeats)]
             found[way] = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)

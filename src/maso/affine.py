@@ -13,6 +13,7 @@ Source: Mad Max §3.3 (Theorem 2); A Spline Theory of Deep Networks §3.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -72,6 +73,7 @@ def _call_kink(node: Node, gate: Gate, value: Tensor) -> Tensor:
     return torch.relu(value) if slope == 0 else nn.functional.leaky_relu(value, slope)
 
 
+@torch.inference_mode(False)
 def affine_map(
     model: nn.Module, x: Tensor, *, outputs: Sequence[int] | Tensor | None = None, chunk: int | None = None
 ) -> AffineMap:
@@ -80,8 +82,8 @@ def affine_map(
     Args:
         model: a piecewise-affine network, BatchNorm and dropout in eval mode; outputs are flattened to K numbers.
         x: (N, *input_shape), on the model's device, in its dtype.
-        outputs: the rows wanted: indices of outputs (all of them by default), or an int64 tensor (N, K') with rows of
-            its own for each sample.
+        outputs: the rows wanted: indices of outputs (all of them by default), or a tensor of integers (N, K') with
+            rows of its own for each sample.
         chunk: samples worked on at a time; by default a bounded number on a CPU, all of them on a GPU.
 
     Returns:
@@ -97,43 +99,59 @@ def affine_map(
     Example:
         >>> net = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 3)).double()
         >>> x = torch.randn(5, 2, dtype=torch.float64)
-        >>> bool(torch.allclose(affine_map(net, x)(x), net(x)))
+        >>> elsewhere = x + 0.5 * maso.boundary_distance(net, x)[:, None] * nn.functional.normalize(torch.randn_like(x))
+        >>> bool(torch.allclose(affine_map(net, x)(elsewhere), net(elsewhere)))
         True
     """
     graph = trace(model, x)
     K = math.prod(graph.output.shape)
-    rows = _rows(outputs, K, len(x), x.device)
+    rows = _rows(outputs, K, len(x))
     if chunk is None:
-        per_sample = sum(math.prod(n.shape) for n in graph.nodes if n.dynamic) * x.element_size()
+        per_sample = sum(math.prod(n.shape) for n in [graph.input, *graph.nodes] if n.dynamic) * x.element_size()
         chunk = len(x) if x.is_cuda else min(_CHUNK_SAMPLES, max(1, _CHUNK_BYTES // per_sample))
-    if chunk < 1:
-        raise MasoError(f"affine_map: chunk is {chunk}; expected at least 1.")
+    if not isinstance(chunk, int) or chunk < 1:
+        raise MasoError(f"affine_map: chunk is {chunk!r}; expected a whole number of samples, at least 1.")
+    _refuse_huge(x, rows.shape[1])
     A = x.new_empty((len(x), rows.shape[1], *x.shape[1:]))
     b = x.new_empty((len(x), rows.shape[1]))
     for start in range(0, len(x), chunk):
         part = slice(start, start + chunk)
         with torch.enable_grad():
-            leaf = x[part].detach().requires_grad_()
-            y = flat(graph.read(model, leaf, _Differentiable())).gather(1, rows[part])
+            leaf = x[part].detach().clone().requires_grad_()
+            y = flat(graph.read(model, leaf, _Differentiable())).gather(
+                1, rows[part].to(x.device, torch.int64, copy=True)
+            )
             for k in range(y.shape[1]):
                 (A[part, k],) = torch.autograd.grad(y[:, k].sum(), leaf, retain_graph=k + 1 < y.shape[1])
         b[part] = y.detach() - torch.einsum("nkd,nd->nk", A[part].flatten(2), x[part].flatten(1))
     return AffineMap(A, b)
 
 
-def _rows(outputs: Sequence[int] | Tensor | None, K: int, N: int, device: torch.device) -> Tensor:
-    rows = torch.arange(K) if outputs is None else torch.as_tensor(outputs)
-    if rows.ndim == 1:
-        rows = rows.expand(N, -1)
-    if rows.ndim != 2 or len(rows) != N or rows.is_floating_point() or rows.numel() == 0:
+def _refuse_huge(x: Tensor, rows: int) -> None:
+    """Refuse an A that does not fit into memory."""
+    needed = x.numel() * rows * x.element_size()
+    memory = (
+        torch.cuda.mem_get_info(x.device)[1] if x.is_cuda else os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    )
+    if needed > memory:
         raise MasoError(
-            f"outputs: expected indices, or an int64 tensor ({N}, K'); got shape {tuple(rows.shape)}, {rows.dtype}."
+            f"affine_map: A takes {needed / 2**30:,.1f} GiB, more than the {memory / 2**30:,.1f} GiB here: name the "
+            "rows wanted with outputs=, or take fewer samples at a time."
+        )
+
+
+def _rows(outputs: Sequence[int] | Tensor | None, K: int, N: int) -> Tensor:
+    rows = torch.arange(K) if outputs is None else torch.as_tensor(outputs)
+    whole = not (rows.is_floating_point() or rows.is_complex() or rows.dtype == torch.bool)
+    if not whole or rows.numel() == 0 or rows.ndim not in (1, 2) or (rows.ndim == 2 and len(rows) != N):
+        raise MasoError(
+            f"outputs: expected indices, or integers ({N}, K'); got a tensor of {tuple(rows.shape)}, {rows.dtype}."
         )
     if rows.min() < 0 or rows.max() >= K:
         raise MasoError(
             f"outputs: indices {int(rows.min())} … {int(rows.max())}, but the network has outputs 0 … {K - 1}."
         )
-    return rows.to(device)
+    return rows.expand(N, -1)
 
 
 # ---------------------------------------------------------------- closed form

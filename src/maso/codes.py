@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from maso.errors import MasoError
-from maso.graph import Forward, Node, entries, flat
+from maso.graph import Forward, Graph, Node, entries, flat
 from maso.operators import Gate, Selection
 from maso.tracing import trace
 
@@ -77,15 +77,14 @@ def codes(model: nn.Module, x: Tensor) -> dict[str, Tensor]:
         >>> {path: tuple(code.shape) for path, code in codes(net, torch.zeros(5, 1)).items()}
         {'1': (5, 2)}
     """
-    parts = [recorder.codes for recorder in _read(model, x)]
-    kinks = trace(model, x).kinks
-    return {path: torch.cat([p[node] for p in parts]).reshape(-1, *node.shape) for path, node in kinks.items()}
+    graph = trace(model, x)
+    parts = [recorder.codes for recorder in _read(graph, model, x)]
+    return {path: torch.cat([p[node] for p in parts]).reshape(-1, *node.shape) for path, node in graph.kinks.items()}
 
 
 @torch.no_grad()
-def _read(model: nn.Module, x: Tensor) -> Iterator[Recorder]:
+def _read(graph: Graph, model: nn.Module, x: Tensor) -> Iterator[Recorder]:
     """What the forward passes of some samples at a time leave behind."""
-    graph = trace(model, x)
     for part in x.split(_CHUNK):
         recorder = Recorder()
         graph.read(model, part, recorder)
@@ -202,9 +201,10 @@ def nearest(x: Signatures, y: Signatures, k: int, *, start: int, total: int, bef
 
 
 def _signatures(model: nn.Module, x: Tensor) -> dict[str, Signatures]:
-    kinks = trace(model, x).kinks
+    graph = trace(model, x)
+    kinks = graph.kinks
     parts: dict[str, list[Tensor]] = {path: [] for path in kinks}
-    for recorder in _read(model, x):
+    for recorder in _read(graph, model, x):
         for path, node in kinks.items():
             parts[path].append(signs(flat(recorder.codes[node]), recorder.pieces[node]))
     return {path: Signatures.of(parts[path], math.prod(n.shape), recorder.pieces[n]) for path, n in kinks.items()}

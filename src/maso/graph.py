@@ -7,8 +7,8 @@ every reading, so training may go on in between.  `maso.tracing` makes the graph
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -240,11 +240,12 @@ class Graph:
     def __init__(self, nodes: list[Node], inputs: Node, output: Node, bindings: dict[Node, str | Tensor]) -> None:
         self.nodes, self.input, self.output, self._bindings = nodes, inputs, output, bindings
         self.kinks: dict[str, Node] = {}
-        seen: Counter[str] = Counter()
-        for node in nodes:
-            if node.kind in ("gate", "selection"):
-                seen[node.path] += 1
-                self.kinks[node.path + (f"_{seen[node.path] - 1}" if seen[node.path] > 1 else "")] = node
+        bending = [node for node in nodes if node.kind in ("gate", "selection")]
+        taken = {node.path for node in bending}
+        for node in bending:
+            names = itertools.chain([node.path], (f"{node.path}_{i}" for i in itertools.count(1)))
+            name = next(n for n in names if n not in self.kinks and (n == node.path or n not in taken))
+            self.kinks[name] = node
         self.paths = {node: path for path, node in self.kinks.items()}
         last: dict[Node, int] = {output: len(nodes)}
         for i, node in enumerate(nodes):
@@ -253,8 +254,12 @@ class Graph:
 
     def bind(self, model: nn.Module) -> dict[Node, Tensor]:
         """Current values of the parameters, buffers and lifted constants."""
+        model = plain(model)
         live = dict(model.named_parameters(remove_duplicate=False)) | dict(model.named_buffers(remove_duplicate=False))
-        return {node: live[v] if isinstance(v, str) else v for node, v in self._bindings.items()}
+        bound = {node: live[v] if isinstance(v, str) else v for node, v in self._bindings.items()}
+        if torch.is_inference_mode_enabled():
+            return bound
+        return {node: v.clone() if v.is_inference() else v for node, v in bound.items()}
 
     def part(self, source: Node, nodes: list[Node]) -> Graph:
         """The operators that lead from the tensor `source` to the last of `nodes`, as a graph of their own."""
@@ -279,7 +284,7 @@ class Graph:
         Returns:
             The value of the output.
         """
-        bound = self.bind(model)
+        bound = {node: _in(model, v) for node, v in self.bind(model).items()}
         known: dict[int, dict[Node, Any]] = {}
 
         def constants(batch: int) -> dict[Node, Any]:
@@ -292,7 +297,7 @@ class Graph:
                 for node in self.nodes:
                     if node.kind == "constant":
                         rest = {k: _each(fill, v) for k, v in node.kwargs.items()}
-                        values[node] = node.call(*_each(fill, node.args), **rest)
+                        values[node] = _in(model, node.call(*_each(fill, node.args), **rest))
             return known[batch]
 
         env: dict[Node, Any] = {self.input: value}
@@ -313,32 +318,65 @@ class Graph:
         return env[self.output]
 
 
-def _along(branch: Any, z: Tensor, source: Node, constants: dict[Node, Any]) -> Tensor:
-    """A branch of `where` at the value z of its source."""
+def plain(model: nn.Module) -> nn.Module:
+    """The module inside a compiled or data-parallel one."""
+    if isinstance(inner := getattr(model, "_orig_mod", None), nn.Module):
+        return plain(inner)
+    return plain(model.module) if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)) else model
+
+
+def _in(model: Any, value: Any) -> Any:
+    """A constant in the arithmetic of a frozen copy of a network; as it is where the network itself is read."""
+    if isinstance(model, nn.Module) or not (isinstance(value, Tensor) and value.is_floating_point()):
+        return value
+    return value.double()
+
+
+Line = tuple[Any, Any]
+"""Slope and intercept of an affine function of one number."""
+
+
+def _line(branch: Any, source: Node, constants: dict[Node, Any]) -> Line:
+    """A branch of `where` as an affine function of its source."""
     if branch is source:
-        return z
-    if isinstance(branch, Node) and branch.dynamic:
-        rest = [_along(a, z, source, constants) if isinstance(a, Node) else a for a in branch.args]
-        moved: Tensor = branch.call(*rest, **branch.kwargs)
-        return moved
-    value = constants[branch] if isinstance(branch, Node) else branch
-    if isinstance(value, Tensor) and value.ndim > len(source.shape):
-        value = value[0]
-    return torch.as_tensor(value, dtype=z.dtype, device=z.device).expand(z.shape)
+        return 1.0, 0.0
+    if not (isinstance(branch, Node) and branch.dynamic):
+        value = constants[branch] if isinstance(branch, Node) else branch
+        return 0.0, value[0] if isinstance(value, Tensor) and value.ndim > len(source.shape) else value
+    (s, i), (t, j) = (_line(a, source, constants) for a in (*branch.args, 0.0)[:2])
+    alpha = branch.kwargs.get("alpha", 1)
+    if branch.op == "mul":
+        return (s * j, i * j) if _moves(branch.args[0]) else (t * i, j * i)
+    if branch.op == "div":
+        return s / j, i / j
+    if branch.op == "neg":
+        return -s, -i
+    if branch.op == "add":
+        return s + alpha * t, i + alpha * j
+    if branch.op == "sub":
+        return s - alpha * t, i - alpha * j
+    if branch.op == "rsub":
+        return t - alpha * s, j - alpha * i
+    return s, i  # what only copies
+
+
+def _moves(argument: Any) -> bool:
+    return isinstance(argument, Node) and argument.dynamic
 
 
 def _where_gate(node: Node, constants: dict[Node, Any]) -> Gate:
     source, threshold, above, below = node.args
     threshold = constants[threshold] if isinstance(threshold, Node) else float(threshold)
-
-    def along(branch: Any, z: Tensor) -> Tensor:
-        return _along(branch, z, source, constants)
-
-    zero = torch.zeros(source.shape, dtype=node.dtype, device=node.device)
-    lines = [(along(b, zero + 1) - along(b, zero), along(b, zero)) for b in (below, above)]
-    if not torch.allclose(along(below, zero + threshold), along(above, zero + threshold)):
+    lines = [_line(branch, source, constants) for branch in (below, above)]
+    below_there, above_there = (torch.as_tensor(s * threshold + i, dtype=torch.float64) for s, i in lines)
+    if not torch.allclose(*torch.broadcast_tensors(below_there, above_there)):
         raise NotPiecewiseAffine(
             f"operator 'where' in module {node.path!r}: its branches differ at the threshold, "
             f"so it jumps: not continuous. [{node.line}]"
         )
-    return Gate((threshold,), tuple(s for s, _ in lines), tuple(i for _, i in lines))
+    slopes, intercepts = zip(*lines, strict=True)
+    return Gate((threshold,), tuple(map(_number, slopes)), tuple(map(_number, intercepts)))
+
+
+def _number(value: Any) -> float | Tensor:
+    return value if isinstance(value, Tensor) else float(value)

@@ -24,6 +24,7 @@ Source: LeJeune, Balestriero, Javadi, Baraniuk, Implicit Rugosity Regularization
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -34,7 +35,7 @@ from torch import Tensor, nn
 from maso.affine import _Differentiable
 from maso.codes import Recorder
 from maso.errors import MasoError
-from maso.graph import flat
+from maso.graph import Graph, flat
 from maso.tracing import trace
 
 Tangents = Tensor | Callable[[Tensor], Tensor]
@@ -148,27 +149,28 @@ def rugosity(
         )
     if chunk is None:
         chunk = 256 if x.is_cuda else 64
-    K = flat(model(x[:1]).detach()).shape[1]
+    graph = trace(model, x)
+    K = math.prod(graph.output.shape)
     parts = []
     for points, directions in zip(x.split(chunk), u.split(chunk), strict=True):
         v = _cotangents(points, K, projections, generator)
-        parts.append(_changes(model, points, directions, eps, v, exact=projections is None))
+        parts.append(_changes(graph, model, points, directions, eps, v, exact=projections is None))
     change, size, moved, variance = (torch.cat(values) for values in zip(*parts, strict=True))
     return Rugosity(change, size, moved, variance, p, delta)
 
 
 def _changes(
-    model: nn.Module, x: Tensor, u: Tensor, eps: float, v: Tensor, *, exact: bool
+    graph: Graph, model: nn.Module, x: Tensor, u: Tensor, eps: float, v: Tensor, *, exact: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """`change`, `size`, `moved` and `variance` of some points, with cotangents v, (N, Q, K)."""
     N, U = u.shape[:2]
     there = (x[:, None] + eps * u).flatten(0, 1)
-    moved = _moved(model, x, there)
-    here = slopes(model, x, v)
+    moved = _moved(graph, model, x, there)
+    here = _slopes(graph, model, x, v)
     (which,) = torch.where(moved)
     squares = x.new_zeros((N * U, v.shape[1]))
     if len(which):
-        difference = slopes(model, there[which], v[which // U]) - here[which // U]
+        difference = _slopes(graph, model, there[which], v[which // U]) - here[which // U]
         squares[which] = difference.square().sum(2)
     if exact:
         total, variance = squares.sum(1), torch.zeros_like(squares[:, 0])
@@ -190,9 +192,13 @@ def slopes(model: nn.Module, x: Tensor, v: Tensor) -> Tensor:
     Returns:
         (N, Q, D), inputs flattened to D numbers.
     """
-    graph = trace(model, x)
+    return _slopes(trace(model, x), model, x, v)
+
+
+@torch.inference_mode(False)
+def _slopes(graph: Graph, model: nn.Module, x: Tensor, v: Tensor) -> Tensor:
     with torch.enable_grad():
-        leaf = x.detach().requires_grad_()
+        leaf = x.detach().clone().requires_grad_()
         outputs = flat(graph.read(model, leaf, _Differentiable()))
         rows = [
             torch.autograd.grad(outputs, leaf, v[:, q], retain_graph=q + 1 < v.shape[1])[0] for q in range(v.shape[1])
@@ -209,9 +215,9 @@ def _cotangents(x: Tensor, K: int, projections: int | None, generator: torch.Gen
 
 
 @torch.no_grad()
-def _moved(model: nn.Module, x: Tensor, there: Tensor) -> Tensor:
+def _moved(graph: Graph, model: nn.Module, x: Tensor, there: Tensor) -> Tensor:
     """Whether the codes of `there` (N U, *input_shape), U for each of x, differ from those of x: (N U,) bool."""
-    graph, here, away = trace(model, x), Recorder(), Recorder()
+    here, away = Recorder(), Recorder()
     graph.read(model, x, here)
     graph.read(model, there, away)
     moved = torch.zeros((len(x), len(there) // len(x)), dtype=torch.bool, device=x.device)

@@ -6,7 +6,9 @@ The graph is kept with the model (weakly), so the second call costs nothing.
 from __future__ import annotations
 
 import inspect
+import itertools
 import re
+import threading
 import warnings
 import weakref
 from collections.abc import Callable
@@ -14,31 +16,38 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.export.graph_signature import OutputKind
+from torch.multiprocessing.reductions import StorageWeakRef
 
-from maso import operators, refusals
+from maso import judge, operators, refusals
 from maso.errors import MasoError, NotPiecewiseAffine
-from maso.graph import BATCH, Graph, Node, ancestors, nodes_in
+from maso.graph import BATCH, Graph, Node, ancestors, nodes_in, plain
 
-_TRACED = 127  # samples in the example that is exported: a number that no layer has by accident
-_SIZED = {"view", "reshape", "_unsafe_view", "expand", "broadcast_to", "repeat", "tile", "zeros", "ones", "full"}
-_SIZED |= {"affine_grid_generator"}
+_SIZES = (127, 131)  # samples in the examples that are exported; the second where the program kept no symbol for it
+_OTHERS = 6  # further points at which a new graph is read, together and alone
 _MOVERS = {"permute", "transpose", "movedim", "swapaxes", "stack", "select", "slice", "unbind", "clone", "contiguous"}
 _MOVERS |= {"moveaxis", "swapdims", "mT", "numpy_T", "t", "matmul", "mm", "einsum"}
+_COPIES = {"detach", "alias", "lift_fresh", "lift_fresh_copy", "detach_copy", "alias_copy"}
 
 _graphs: weakref.WeakKeyDictionary[nn.Module, dict[Any, Graph]] = weakref.WeakKeyDictionary()
+_one_at_a_time = threading.RLock()  # torch.export patches global state
 
 
 def trace(model: nn.Module, example: Tensor) -> Graph:
     """The graph of a network, traced once per structure, training flags, input shape, dtype and device.
 
+    On every call the model itself is run on the first sample and on one near it, and the graph must agree
+    (`maso.judge`); where it does not, the model has changed unseen and is traced anew.
+
     Args:
-        model: any module of one tensor argument that `torch.export` can trace into operators of the table.
-        example: (N, *input_shape); only its shape, dtype and device matter.
+        model: any module of one tensor argument that `torch.export` can trace into operators of the table; a compiled
+            or data-parallel one stands for the module inside.
+        example: (N, *input_shape).
 
     Raises:
         NotPiecewiseAffine: an operator that is not piecewise affine or not in the table, named with its module path
             and source line.
-        MasoError: a model or input that does not fit.
+        MasoError: a model or input that does not fit, or a graph that does not agree with the model.
 
     Example:
         >>> net = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
@@ -47,7 +56,22 @@ def trace(model: nn.Module, example: Tensor) -> Graph:
     """
     if not isinstance(model, nn.Module):
         raise MasoError(f"trace: expected a torch.nn.Module, got {type(model).__name__}.")
+    model = plain(model)
     check_input(model, example)
+    with torch.inference_mode(False):
+        at = judge.points(example)
+        graph = _known(model, example, at)
+        if judge.difference(graph, model, at):
+            graph = _known(model, example, at, anew=True)
+    return graph
+
+
+def _known(model: nn.Module, example: Tensor, at: Tensor, *, anew: bool = False) -> Graph:
+    """The graph that is kept with the model, or a new one, judged.
+
+    Args:
+        at: points to judge a new one at, (2, *input_shape).
+    """
     key = (
         tuple(example.shape[1:]),
         example.dtype,
@@ -55,10 +79,22 @@ def trace(model: nn.Module, example: Tensor) -> Graph:
         tuple((name, type(m), m.training, m.extra_repr()) for name, m in model.named_modules()),
         tuple((name, p.shape) for name, p in model.named_parameters(remove_duplicate=False)),
     )
-    graphs = _graphs.setdefault(model, {})
-    if key not in graphs:
-        graphs[key] = _build(model, example)
-    return graphs[key]
+    with _one_at_a_time:
+        graphs = _graphs.setdefault(model, {})
+        if anew or key not in graphs:
+            graphs.pop(key, None)
+            graph = _build(model, example)
+            if what := judge.difference(graph, model, at):
+                where = judge.first_difference(graph, model, at)
+                raise MasoError(
+                    f"{type(model).__name__}: its graph, traced just now, is not the model: {what}"
+                    f"{f'; the first module that differs is {where!r}' if where else ''}. Look there for what "
+                    "torch.export does not see: numbers that change from call to call, a branch on the number of "
+                    "samples, tensors written in place."
+                )
+            judge.check_samples(graph, model, judge.points(example, far=_OTHERS))
+            graphs[key] = graph
+        return graphs[key]
 
 
 def check_input(model: nn.Module, x: Tensor) -> None:
@@ -69,19 +105,32 @@ def check_input(model: nn.Module, x: Tensor) -> None:
         raise MasoError(
             f"x has shape {tuple(x.shape)}; expected (N, *input_shape) with N ≥ 1: use x[None] for one sample."
         )
+    if x.layout != torch.strided:
+        raise MasoError(f"x is {x.layout}; expected a dense tensor: use x.to_dense().")
     if not x.is_floating_point():
-        raise MasoError(f"x is {x.dtype}; expected floating point: use x.double().")
-    first = next((p for p in model.parameters() if p.is_floating_point()), None)
-    if first is not None and first.device != x.device:
-        raise MasoError(f"the model is on {first.device} and x on {x.device}: use x.to({str(first.device)!r}).")
-    if first is not None and first.dtype != x.dtype:
-        raise MasoError(f"the model is {first.dtype} and x {x.dtype}: use model.double() and x.double().")
+        raise MasoError(f"x is {x.dtype}; expected real floating point: use x.double().")
+    if x.is_meta:
+        raise MasoError("x is on the meta device and holds no numbers; make it on a real one.")
+    parameters = {name: p for name, p in model.named_parameters() if p.is_floating_point() or nn.parameter.is_lazy(p)}
+    for name, p in parameters.items():
+        if nn.parameter.is_lazy(p):
+            raise MasoError(f"{type(model).__name__}: {name!r} has no shape yet: call the model once on such an x.")
+        if p.is_meta:
+            raise MasoError(f"{type(model).__name__}: {name!r} is on the meta device and holds no numbers.")
+        if p.is_inference():
+            raise MasoError(f"{name!r} of the model was made in inference mode: make the model outside of it.")
+        if p.device != x.device:
+            raise MasoError(f"{name!r} of the model is on {p.device} and x on {x.device}: bring both to one device.")
+        if p.dtype != x.dtype:
+            raise MasoError(f"{name!r} of the model is {p.dtype} and x {x.dtype}: use model.double() and x.double().")
+    if torch.is_autocast_enabled(x.device.type):
+        raise MasoError("autocast is on, which rounds to fewer digits: call this outside of it.")
     if not x.isfinite().all():
         raise MasoError("x holds NaN or infinity; every entry must be finite.")
 
 
-def _export(model: nn.Module, example: Tensor, *, decompose: bool) -> torch.export.ExportedProgram:
-    samples = torch.empty((_TRACED, *example.shape[1:]), dtype=example.dtype, device=example.device)  # never read
+def _export(model: nn.Module, example: Tensor, size: int, *, decompose: bool) -> torch.export.ExportedProgram:
+    samples = torch.empty((size, *example.shape[1:]), dtype=example.dtype, device=example.device)  # never read
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -102,7 +151,7 @@ def _export(model: nn.Module, example: Tensor, *, decompose: bool) -> torch.expo
             if _runs(model, torch.zeros_like(samples[:2])):
                 raise MasoError(
                     f"{type(model).__name__} cannot be traced by torch.export: {first}. "
-                    "Pass a plain module whose forward takes one tensor, not a compiled or scripted one."
+                    "Pass a plain module whose forward takes one tensor."
                 ) from error
             raise MasoError(
                 f"{type(model).__name__} does not accept an input of shape "
@@ -136,36 +185,38 @@ def _in_place(fx: Any) -> bool:
 
 
 def _build(model: nn.Module, example: Tensor) -> Graph:
-    program = _export(model, example, decompose=False)
-    if any(fx.target in operators.COMPOSITES for fx in program.graph.nodes) or not _settle_in_place(program.graph):
-        program = _export(model, example, decompose=True)
-    return _Builder(type(model).__name__, program).graph()
+    if isinstance(model, torch.jit.ScriptModule):
+        raise MasoError(f"{type(model).__name__} is scripted; pass the module that it was made of.")
+    first, second = _SIZES
+    program = _export(model, example, first, decompose=False)
+    decompose = _nested(program.graph) or not _settled(program.graph)
+    if decompose:
+        program = _export(model, example, first, decompose=True)
+    x = next(fx for fx in program.graph.nodes if fx.name in program.graph_signature.user_inputs)
+    fixed = str(x.meta["val"].shape[0]).isdigit()  # len(x) made it a plain number: a second size tells it from others
+    twin = _export(model, example, second, decompose=decompose) if fixed else program
+    return _Builder(type(model).__name__, program, twin).graph()
 
 
-def _settle_in_place(graph: torch.fx.Graph) -> bool:
+def _nested(graph: torch.fx.Graph) -> bool:
+    """Whether it holds a graph in a graph (a block under no_grad or autocast) or an operator made of others."""
+    return any(fx.op == "get_attr" or fx.target in operators.COMPOSITES for fx in graph.nodes)
+
+
+def _settled(graph: torch.fx.Graph) -> bool:
     """Whether every in-place operator overwrites a fresh tensor that nothing else reads: then it is a plain one."""
-    views = {"view", "reshape", "flatten", "permute", "transpose", "slice", "select", "squeeze", "unsqueeze", "getitem"}
-    views |= {"diagonal", "unfold", "unflatten", "movedim", "moveaxis", "swapaxes", "swapdims", "mT", "numpy_T", "t"}
-    views |= {
-        "tensor_split",
-        "broadcast_to",
-        "expand_as",
-        "view_as",
-        "expand",
-        "detach",
-        "alias",
-        "split",
-        "chunk",
-        "unbind",
-        "dropout",
-        "contiguous",
-        "to",
-        "narrow",
-    }
+    sharing: dict[int, list[torch.fx.Node]] = {}
     for fx in graph.nodes:
-        if _in_place(fx):
-            target = fx.args[0]
-            if target.op == "placeholder" or len(target.users) > 1 or _op_name(target) in views:
+        value = fx.meta.get("val")
+        for tensor in value if isinstance(value, (list, tuple)) else [value]:
+            if isinstance(tensor, Tensor):
+                sharing.setdefault(StorageWeakRef(tensor.untyped_storage()).cdata, []).append(fx)
+    for nodes in sharing.values():
+        if any(map(_in_place, nodes)):
+            origin, *rest = nodes
+            chain = all(_in_place(fx) and fx.args[0] is before for before, fx in itertools.pairwise(nodes))
+            alone = all(len(fx.users) == 1 for fx in nodes[:-1])
+            if origin.op == "placeholder" or _in_place(origin) or not (chain and alone and rest):
                 return False
     return True
 
@@ -173,8 +224,11 @@ def _settle_in_place(graph: torch.fx.Graph) -> bool:
 class _Builder:
     """Turns an exported program into nodes, checking each operator against the table."""
 
-    def __init__(self, model: str, program: torch.export.ExportedProgram) -> None:
+    def __init__(self, model: str, program: torch.export.ExportedProgram, twin: torch.export.ExportedProgram) -> None:
         self.model, self.program = model, program
+        self.twins = dict(zip(program.graph.nodes, twin.graph.nodes, strict=False))
+        if [fx.target for fx in self.twins] != [fx.target for fx in twin.graph.nodes]:
+            raise MasoError(f"{model}: what it does depends on the number of samples.")
         self.made: dict[torch.fx.Node, Any] = {}
         self.bindings: dict[Node, str | Tensor] = {}
 
@@ -182,13 +236,17 @@ class _Builder:
         signature, fx_nodes = self.program.graph_signature, list(self.program.graph.nodes)
         names = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
         lifted = signature.inputs_to_lifted_tensor_constants
-        if len(signature.user_inputs) != 1 or len(signature.user_outputs) != 1:
+        returned = [
+            value
+            for value, spec in zip(fx_nodes[-1].args[0], signature.output_specs, strict=True)
+            if spec.kind == OutputKind.USER_OUTPUT
+        ]
+        if len(signature.user_inputs) != 1 or len(returned) != 1:
             raise MasoError(
-                f"{self.model} takes {len(signature.user_inputs)} inputs and returns {len(signature.user_outputs)} "
+                f"{self.model} takes {len(signature.user_inputs)} inputs and returns {len(returned)} "
                 "outputs; expected one tensor in, one tensor out: wrap it in a module that returns the tensor you mean."
             )
-        returned = next(fx for fx in fx_nodes if fx.op == "output").args[0][0]
-        needed = ancestors([returned], lambda fx: fx.all_input_nodes)
+        needed = ancestors([fx for fx in returned if isinstance(fx, torch.fx.Node)], lambda fx: fx.all_input_nodes)
         self.refuse_known([fx for fx in fx_nodes if fx in needed], set(signature.user_inputs))
         nodes: list[Node] = []
         for fx in fx_nodes:
@@ -201,7 +259,8 @@ class _Builder:
                 else:
                     node.kind = node.op = "input"
                     like = fx.meta["val"]
-                    self.batch, node.shape = like.shape[0], tuple(like.shape[1:])
+                    self.batch, self.other_batch = like.shape[0], self.twins[fx].meta["val"].shape[0]
+                    node.shape = tuple(map(int, like.shape[1:]))
                     node.dtype, node.device = like.dtype, like.device
                     inputs = node
                 self.made[fx] = node
@@ -209,7 +268,7 @@ class _Builder:
                 self.made[fx] = made = self.convert(fx)
                 if isinstance(made, Node) and made.name == fx.name:
                     nodes.append(made)
-        output = self.made[returned]
+        output = self.made.get(returned[0])
         if not isinstance(output, Node) or not output.dynamic:
             raise MasoError(f"{self.model}: its output does not depend on its input.")
         keep = {output}
@@ -231,16 +290,35 @@ class _Builder:
                     _locate(node, fx)
                     self.refuse(node, operators.ADVICE[op])
 
-    def arg(self, a: Any) -> Any:
+    def arg(self, a: Any, twin: Any) -> Any:
+        """An argument, given that of the program for another number of samples."""
         if isinstance(a, torch.fx.Node):
             return self.made[a]
-        return type(a)(map(self.arg, a)) if isinstance(a, (list, tuple)) else a
+        if isinstance(a, (list, tuple)):
+            return type(a)(map(self.arg, a, twin))
+        if a != twin:
+            if (a, twin) != _SIZES:
+                raise NotPiecewiseAffine(
+                    f"{self.model}: it uses {a} of {_SIZES[0]} and {twin} of {_SIZES[1]} samples: samples must not mix."
+                )
+            return BATCH
+        return a
 
     def convert(self, fx: torch.fx.Node) -> Any:
         op, value = _op_name(fx), fx.meta.get("val", torch.empty(0))
-        args, kwargs = self.arg(tuple(fx.args)), {k: self.arg(v) for k, v in fx.kwargs.items()}
+        twin = self.twins[fx]
+        args = self.arg(tuple(fx.args), tuple(twin.args))
+        kwargs = {k: self.arg(v, twin.kwargs[k]) for k, v in fx.kwargs.items()}
         if op == "sym_size":
             return BATCH
+        if op in _COPIES:
+            return args[0]
+        if op in ("to", "_to_copy", "type_as") and isinstance(args[0], Node) and self.same(fx):
+            return args[0]
+        if op == "squeeze":  # not the axis of the samples, also where there is one
+            sizes = fx.all_input_nodes[0].meta["val"].shape
+            named = operators._axes(args[1], 1) if len(args) > 1 else range(len(sizes))
+            args = (args[0], [d for d in named if str(sizes[d]) == "1"])
         if op == "getitem" and isinstance(args[0], Node):
             source, which = args
             if source.kind == "selection":
@@ -250,14 +328,12 @@ class _Builder:
             op, args, kwargs = source.op, source.args, source.kwargs
             call: Callable[..., Any] = lambda *a, **k: source.call(*a, **k)[which]  # noqa: E731
         else:
-            call = _plain(fx)
+            call = torch.ops.aten.squeeze.dims if op == "squeeze" else _plain(fx)
         if op in operators.SHAPED_AS:
-            call, args = operators.SHAPED_AS[op], (args[0], _size(value))
+            call, args = operators.SHAPED_AS[op], (args[0], self.sizes(fx))
             op = op.removesuffix("_as")
         elif op == "type_as":
             op, call, args = "to", torch.ops.aten.to.dtype, (args[0], value.dtype)
-        if op in _SIZED:  # len(x) is a plain number in the exported program
-            args = tuple([BATCH, *a[1:]] if isinstance(a, list) and a[:1] == [_TRACED] else a for a in args)
         node = Node(fx.name, op, "constant", call, args, kwargs)
         if isinstance(value, torch.SymInt) and not any(n.dynamic for n in node.operands):
             return node
@@ -265,7 +341,7 @@ class _Builder:
         if op != "where" and any(n.kind == "comparison" for n in node.operands):
             self.refuse(node, "it uses the result of a comparison as a number: not continuous")
         if op in operators.SHAPED_LIKE and node.operands:
-            node.args = (_size(value), *args[2 if op.startswith("new_") else 1 :])
+            node.args = (self.sizes(fx), *args[2 if op.startswith("new_") else 1 :])
             node.kwargs = {"dtype": value.dtype, "device": value.device}
             node.call = operators.SHAPED_LIKE[op]
             return node
@@ -320,7 +396,9 @@ class _Builder:
             self.refuse(node, "its result is complex; the network must be one of real numbers")
         if node.op in ("to", "_to_copy", "copy") and first.dtype != dynamic[-1].dtype:
             self.refuse(node, f"it rounds to {first.dtype}: keep one floating-point type throughout")
-        axes = [i for i, size in enumerate(first.shape) if str(size) == str(self.batch) or (i == 0 and size == _TRACED)]
+        other = self.twins[fx].meta["val"]
+        other = other[0] if isinstance(other, (list, tuple)) else other
+        axes = [i for i, size in enumerate(first.shape) if self.counts(size, other.shape[i])]
         if len(axes) != 1 or (axes[0] and node.op not in _MOVERS):
             self.refuse(
                 node, f"its result has shape {tuple(first.shape)}, without the samples on axis 0: samples must not mix"
@@ -348,6 +426,20 @@ class _Builder:
             if any(n.axis for n in dynamic):
                 self.refuse(node, "it acts on a tensor whose samples are not on axis 0: permute after it, not before")
 
+    def counts(self, size: Any, twin: Any) -> bool:
+        """Whether a size is the number of samples, given that in the program for another number."""
+        return (str(size), str(twin)) == (str(self.batch), str(self.other_batch))
+
+    def sizes(self, fx: torch.fx.Node) -> list[Any]:
+        """The sizes of a traced tensor, the number of samples told from plain ones."""
+        pairs = zip(fx.meta["val"].shape, self.twins[fx].meta["val"].shape, strict=True)
+        return [BATCH if self.counts(size, twin) else int(size) for size, twin in pairs]
+
+    def same(self, fx: torch.fx.Node) -> bool:
+        """Whether a conversion changes nothing."""
+        before, after = (node.meta["val"] for node in (fx.all_input_nodes[0], fx))
+        return bool(before.dtype == after.dtype and before.device == after.device)
+
     def refuse(self, node: Node, why: str) -> None:
         where = f"module {node.path!r}" if node.path else "the network itself"
         line = f" [{node.line}]" if node.line else ""
@@ -362,11 +454,6 @@ def _locate(node: Node, fx: torch.fx.Node) -> None:
     leaf = owner.startswith("torch.nn.modules.") and ".container." not in owner
     node.path = path if leaf and path else f"{path}.{node.op}".lstrip(".")
     node.line = " ".join((fx.meta.get("stack_trace") or "").strip().split("\n")[-2:]).strip()
-
-
-def _size(value: Tensor) -> list[Any]:
-    """The sizes of a traced tensor, the number of samples told from plain ones."""
-    return [BATCH if not isinstance(s, int) or (i == 0 and s == _TRACED) else s for i, s in enumerate(value.shape)]
 
 
 def _nothing() -> None:

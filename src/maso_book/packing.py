@@ -72,15 +72,18 @@ def pack(folder: Path, *, minutes: float, workers: int = 1, limit: int = 50 * 2*
             target.parent.mkdir(parents=True, exist_ok=True)
             path.rename(target)
     shutil.rmtree(aside, ignore_errors=True)
+    commit = records.git_commit()
+    if commit and calls:
+        records.write(folder / "call-1" / "commit", commit.encode())
     plan = Plan(
-        records.git_commit(), minutes, [f"call-{n}" for n in range(1, len(calls) + 1)], [cell.name for cell in cells]
+        commit, minutes, [f"call-{n}" for n in range(1, len(calls) + 1)], [cell.name for cell in cells]
     )
     records.write(folder / "plan.json", json.dumps(dataclasses.asdict(plan), indent=1).encode())
     return plan
 
 
 def unpack(folders: Iterable[Path]) -> None:
-    """Put what `pack` wrote where it belongs, once all of it is there: data sets, and trainings that were under way.
+    """Put what `pack` wrote where it belongs, once all of it is there: data sets, unfinished trainings, the commit.
 
     Raises:
         MasoError: a part of a data set has not come.
@@ -90,6 +93,8 @@ def unpack(folders: Iterable[Path]) -> None:
     for folder in folders:
         for path in sorted((folder / "data").glob("*")):
             parts.setdefault(path.name.partition("-")[0], []).append(path)
+        if (folder / "commit").is_file():
+            records.write(root / "_build" / "lease" / "commit", (folder / "commit").read_bytes())
         if (folder / "networks").is_dir():
             shutil.copytree(folder / "networks", root / "_build" / "networks", dirs_exist_ok=True)
     for name, paths in parts.items():

@@ -149,8 +149,11 @@ def test_a_data_set_travels_in_parts_and_none_may_be_missing(tmp_path: Path, mon
     parts = packing._pictures("mnist", tmp_path / "call" / "data")
     assert len(parts) == 1 + 3 + 2
     monkeypatch.setenv("MASO_DATA", str(tmp_path / "there"))
-    monkeypatch.setenv("MASO_ROOT", str(toy.tree(tmp_path)))
+    root = toy.tree(tmp_path)
+    monkeypatch.setenv("MASO_ROOT", str(root))
+    (tmp_path / "call" / "commit").write_text("0123abc")
     packing.unpack([tmp_path / "call"])
+    assert (root / "_build" / "lease" / "commit").read_text() == "0123abc"  # the one that `records.git_commit` tells
     with np.load(tmp_path / "there" / "mnist.npz") as found:
         assert all((found[name] == value).all() for name, value in made.items())
     (tmp_path / "there" / "mnist.npz").unlink()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from maso.errors import MasoError
-from maso.graph import Graph, Node, ancestors
+from maso.graph import Graph, Node, ancestors, plain
 from maso.partition.forward import Snapshot
 from maso.tracing import trace
 
@@ -22,6 +22,7 @@ def read_network(model: nn.Module, example: Tensor, layers: Sequence[str] | None
     """
     if not isinstance(model, nn.Module):
         raise MasoError(f"partition: expected a torch.nn.Module, got {type(model).__name__}.")
+    model = plain(model)
     some = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(1))
     graph = trace(model, example[None].to(some))
     if layers is not None:
