@@ -363,6 +363,8 @@ ADVICE: dict[str, str] = {
     **dict.fromkeys(
         ["var", "std", "var_mean", "std_mean", "pow", "cdist"], "it is not piecewise affine, but quadratic"
     ),
+    **dict.fromkeys(["linalg_vector_norm", "norm"], "it is a norm, not piecewise affine; a 1-norm is abs and sum"),
+    **dict.fromkeys(["glu", "cosine_similarity"], "it multiplies two values that both depend on the input"),
     **dict.fromkeys(["sign", "heaviside", "hardshrink", "round", "floor", "ceil", "trunc", "frac"], _STEP),
     **dict.fromkeys(["argsort", "argmax", "argmin"], "positions are used as numbers: not continuous"),
     **dict.fromkeys(["fft_fft", "fft_ifft", "fft_rfft", "fft_irfft", "fft_fft2", "fft_ifft2"], _FOURIER),

@@ -300,6 +300,8 @@ REFUSED = {
     "fourier": (lambda x, s: torch.fft.rfft(x).real, "'fft_rfft'.*left out"),
     "inverse fourier": (lambda x, s: torch.fft.irfft(x), "'fft_irfft'.*left out"),
     "variance": (lambda x, s: x.var((2, 3)), "'var'.*quadratic"),
+    "norm": (lambda x, s: F.normalize(x), "'linalg_vector_norm'.*a norm"),
+    "glu": (lambda x, s: F.glu(x, 1), "'glu'.*multiplies two values"),
     "hardshrink": (lambda x, s: F.hardshrink(x), "'hardshrink'.*jumps"),
     "sign": (lambda x, s: x.sign(), "'sign'.*jumps"),
     "rrelu in training": (lambda x, s: F.rrelu(x, training=True), "'rrelu'.*training mode.*eval"),
