@@ -5,8 +5,8 @@
 All rows compute A (N, 10, 3, 32, 32) and b (N, 10) in float32.  `floor` is the time of K + 1 forward passes, the
 arithmetic that any dense method needs; `plain loop` takes K vector–Jacobian products of the whole batch; `jacrev` is
 `torch.func.vmap(jacrev(f))`, 16 samples at a time.  Each row runs in a process of its own, so that its peak memory is
-its own; ratios are to the floor.  `first call` includes the trace.  `judge` is what each call spends on asking the model
-itself whether the graph is right.
+its own; ratios are to the floor.  `first call` includes the trace.  `judge` is what each call spends on asking the
+model itself whether the graph is right.
 """
 
 from __future__ import annotations
@@ -62,7 +62,13 @@ def jacrev(model: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
     return A, y - torch.einsum("nkd,nd->nk", A.flatten(2), x.flatten(1))
 
 
-WAYS: dict[str, Callable] = {"ours": maso.affine_map, "plain loop": plain_loop, "jacrev": jacrev, "floor": floor, "judge": maso.trace}
+WAYS: dict[str, Callable] = {
+    "ours": maso.affine_map,
+    "plain loop": plain_loop,
+    "jacrev": jacrev,
+    "floor": floor,
+    "judge": maso.trace,
+}
 
 
 def measure(name: str, way: str, batch: int, threads: int, repeats: int) -> dict[str, float]:

@@ -97,6 +97,7 @@ def affine_map(
         Mad Max, Theorem 2 and eq. (13): the rows of A[x] are the signal-dependent templates.
 
     Example:
+        >>> import maso
         >>> net = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 3)).double()
         >>> x = torch.randn(5, 2, dtype=torch.float64)
         >>> elsewhere = x + 0.5 * maso.boundary_distance(net, x)[:, None] * nn.functional.normalize(torch.randn_like(x))
