@@ -115,6 +115,10 @@ def _clamp(low: float | None = None, high: float | None = None) -> Gate:
     for bound in (low, high):
         if isinstance(bound, Tensor):
             raise ValueError("bounds that are tensors; use torch.minimum and torch.maximum")
+    low = None if low == -math.inf else low
+    high = None if high == math.inf else high
+    if any(bound is not None and not math.isfinite(bound) for bound in (low, high)) or low is high is None:
+        raise ValueError("its bounds leave no finite number: leave it out, or use finite bounds")
     if low is not None and high is not None and low > high:
         raise ValueError(f"its lower bound {low} is above its upper bound {high}")
     lows = [] if low is None else [float(low)]

@@ -17,6 +17,7 @@ from torch import Tensor
 from maso.operators import Gate
 from maso.partition.bits import GAMMA, Array, gate_tokens
 from maso.partition.blocks import Bend
+from maso.partition.noise import check_resolved
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,3 +117,28 @@ def meetings(pieces: Pieces, inputs: Inputs, kink: int) -> Meetings:
         parts.append((np.flatnonzero(both), threshold[both], token[both], slack[both]))
     unit, level, token, tolerance = (np.concatenate(columns) for columns in zip(*parts, strict=True))
     return Meetings(unit, level, token, tolerance, piece, int(always.sum()))
+
+
+def outlook(pieces: Pieces, inputs: Inputs, met: Meetings, varies: Array, cutting: Array) -> tuple[Array, Array]:
+    """The noise and the variation that a gate adds to its outputs, (size,) and (size,), see `noise`; once it has cut.
+
+    Args:
+        varies: (size,) variation of the inputs.
+        cutting: units whose outputs become rows of their own.
+
+    Raises:
+        Unresolved: float64 does not say on which side of a threshold a unit is.
+    """
+    low, high, scale = inputs.low, inputs.high, inputs.scale
+    for threshold in pieces.thresholds:
+        reach, slack = np.maximum(high - threshold, threshold - low), GAMMA * (scale + np.abs(threshold))
+        check_resolved(reach, slack, varies, np.arange(len(reach)))
+
+    slope, intercept = (part[met.piece, np.arange(len(scale))] for part in (pieces.slopes, pieces.intercepts))
+    slope = np.abs(slope)
+    size, reach = slope * np.maximum(high, -low), slope * (high / 2 - low / 2)
+    size += np.where(slope > 0, np.abs(intercept), 0.0)
+    steepest = np.abs(pieces.slopes[:, cutting]).max(0)
+    size[cutting] = steepest * scale[cutting] + np.abs(pieces.intercepts[:, cutting]).max(0)
+    reach[cutting] = steepest * ((high / 2 - low / 2)[cutting] + varies[cutting])
+    return size, reach
