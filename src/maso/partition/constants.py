@@ -24,8 +24,9 @@ AGREE = 1e-9
 """By how much the map of a region may miss the network at its centre, relative to the numbers that meet in an output:
 slopes of the smallest regions that are told apart carry about so much rounding."""
 
-ROUNDING = 1e-14
-"""The same, relative to the numbers that meet in an output anywhere in the window: some units in the last place."""
+ROUNDING = 1e-12
+"""The same, relative to the numbers that meet in an output anywhere in the window: ten times `GAMMA`, since a corner
+may be taken to lie on a line that it is so far away from."""
 
 # ---------------------------------------------------------------- certificates
 SAMPLE = 64
@@ -42,6 +43,9 @@ ZOOM = 1e-9
 
 ZOOMS = 8
 """Closer looks at one vertex; coordinates in float64 are exhausted after two, but at the origin."""
+
+FINEST = 1e-11
+"""A step of an input smaller than this, relative to the input itself, drowns in it."""
 
 # ---------------------------------------------------------------- portions
 ROWS = 1024

@@ -196,8 +196,8 @@ class FrameReading(Reading[Node]):
         return results
 
     def finish(self, rows: Tensor, area: float) -> tuple[Array, Array, Faces]:
-        """A flat tensor at all vertices, (HEAD + r, K) → (V, K), what its rounding errors are relative to, (K,), and the
-        certified faces of a window of this area."""
+        """A flat tensor at all vertices, (HEAD + r, K) → (V, K); what its rounding errors are relative to, (K,); and
+        the certified faces of a window of this area."""
         scale = self.scale(rows)
         (values,) = self.at_vertices([rows])
         return values, scale, self.cells.faces(area)
@@ -237,15 +237,20 @@ class FrameReading(Reading[Node]):
 
     def remember(self, node: Node) -> None:
         """Add to a result's noise where a constant larger than all else has met in it, see `noise.remember`."""
-        tensors = [t.movedim(node.axis, 0) for t in _tensors(self.rows[node])]
-        heads = [noise.remember(t[:HEAD].reshape(HEAD, -1), seed=self.moment) for t in tensors]
-        if any(head is not None for head in heads):
-            self.moment += 1
-            whole = [
-                t if head is None else torch.cat([head.reshape(HEAD, *t.shape[1:]), t[HEAD:]])
-                for head, t in zip(heads, tensors, strict=True)
-            ]
-            self.replace(node, whole)
+        whole = []
+        for t in _tensors(self.rows[node]):
+            samples = t.movedim(node.axis, 0)
+            head = noise.remember(samples[:HEAD].reshape(HEAD, -1), seed=self.moment)
+            if head is None:
+                whole.append(samples)
+                continue
+            head, self.moment = head.reshape(HEAD, *samples.shape[1:]), self.moment + 1
+            if t._is_view():  # perhaps of another node's
+                whole.append(torch.cat([head, samples[HEAD:]]))
+            else:
+                samples[:HEAD] = head
+                whole.append(samples)
+        self.replace(node, whole)
 
     def settle(self, source: Node) -> bool:
         """Before a kink: make the frame the identity on the tensors alive if it is no bigger, `source` its last block.
@@ -372,7 +377,7 @@ class FrameReading(Reading[Node]):
         at = np.searchsorted(cutting, met.unit)
         splits = self._cut_gate(z, at, met, (inputs.low, inputs.high) if inputs.everywhere else None)
 
-        look = outlook(pieces, inputs, met, noise.variation(rows), cutting)
+        look = outlook(pieces, inputs, noise.variation(rows), cutting)
         bend = pieces.bend(cutting)
         limits = bend.image(inputs.low[cutting], inputs.high[cutting])
         kept = self.rank - (inputs.z.shape[1] if replaces else 0)

@@ -119,7 +119,7 @@ def meetings(pieces: Pieces, inputs: Inputs, kink: int) -> Meetings:
     return Meetings(unit, level, token, tolerance, piece, int(always.sum()))
 
 
-def outlook(pieces: Pieces, inputs: Inputs, met: Meetings, varies: Array, cutting: Array) -> tuple[Array, Array]:
+def outlook(pieces: Pieces, inputs: Inputs, varies: Array, cutting: Array) -> tuple[Array, Array]:
     """The noise and the variation that a gate adds to its outputs, (size,) and (size,), see `noise`; once it has cut.
 
     Args:
@@ -134,11 +134,13 @@ def outlook(pieces: Pieces, inputs: Inputs, met: Meetings, varies: Array, cuttin
         reach, slack = np.maximum(high - threshold, threshold - low), GAMMA * (scale + np.abs(threshold))
         check_resolved(reach, slack, varies, np.arange(len(reach)))
 
-    slope, intercept = (part[met.piece, np.arange(len(scale))] for part in (pieces.slopes, pieces.intercepts))
-    slope = np.abs(slope)
-    size, reach = slope * np.maximum(high, -low), slope * (high / 2 - low / 2)
-    size += np.where(slope > 0, np.abs(intercept), 0.0)
-    steepest = np.abs(pieces.slopes[:, cutting]).max(0)
-    size[cutting] = steepest * scale[cutting] + np.abs(pieces.intercepts[:, cutting]).max(0)
-    reach[cutting] = steepest * ((high / 2 - low / 2)[cutting] + varies[cutting])
+    # a unit hands on what has met in it by the steepest piece that it reaches: nothing where it is always off
+    ends = np.full((1, len(scale)), np.inf)
+    reached = (high > np.concatenate([-ends, pieces.thresholds])) & (low <= np.concatenate([pieces.thresholds, ends]))
+    steepest = np.where(reached, np.abs(pieces.slopes), 0.0).max(0)
+    offset = np.where(reached, np.abs(pieces.intercepts), 0.0).max(0)
+    half = high / 2 - low / 2
+    size, reach = steepest * np.maximum(high, -low) + np.where(steepest > 0, offset, 0.0), steepest * half
+    size[cutting] = steepest[cutting] * scale[cutting] + np.where(steepest > 0, offset, 0.0)[cutting]
+    reach[cutting] = steepest[cutting] * (half + varies)[cutting]
     return size, reach

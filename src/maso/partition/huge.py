@@ -65,18 +65,18 @@ def refuse_number(graph: Graph, model: Any, error: NotFinite) -> MasoError:
     node = error.node
     where = f"operator {node.op!r} in module {node.path!r}" if node.path else f"operator {node.op!r}"
     line = f" [{node.line}]" if node.line else ""
-    return MasoError(f"partition: {where} {error.why}: {_blame(graph, model, node)}.{line}")
+    return MasoError(f"partition: {where} {error.why}: {blame(graph, model, node)}.{line}")
 
 
 def explain_unresolved(graph: Graph, model: Any, node: Node, error: Unresolved) -> str:
     """What to say of a unit in which numbers too large for the window meet."""
     return (
         f"partition: layer {graph.paths[node]!r}: {error}: float64 does not say what the unit does there "
-        f"({_blame(graph, model, node)}). Use smaller constants, or a larger window with its origin inside."
+        f"({blame(graph, model, node)}). Use smaller constants, or a larger window with its origin inside."
     )
 
 
-def _blame(graph: Graph, model: Any, node: Node) -> str:
+def blame(graph: Graph, model: Any, node: Node) -> str:
     """The tensor or number that a node depends on which is not finite, or else the largest."""
     found = list(_constants(graph, model, node))
     if not found:

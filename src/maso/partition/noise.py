@@ -16,17 +16,20 @@ Where all that is seen of a unit is within rounding of a threshold, the two scal
 cancel (a unit twice, or its negative) are equal to rounding, and the unit is on its threshold; where the variation
 itself is within rounding of the numbers that meet, float64 does not say what the unit does, and it is refused by name.
 
-Random numbers are drawn anew, the same in each run, from −√3 to √3, with variance one.  That all three rows of a unit
+Random numbers are the same in each run, uniform from −√3 to √3, with variance one.  That all three rows of a unit
 are smaller than a hundredth of what they stand for happens once in a million, and tolerances are some hundred times
 what errors are.
 """
 
 from __future__ import annotations
 
+from functools import cache
+
+import numpy as np
 import torch
 from torch import Tensor
 
-from maso.partition.bits import GAMMA, Array
+from maso.partition.bits import GAMMA, Array, mix
 from maso.partition.complex import Degenerate
 from maso.partition.constants import FORGOTTEN, RESOLVED
 
@@ -35,6 +38,7 @@ HEAD = 2 + DRAWS
 """Rows before the directions: row 0, noise, variation."""
 
 _AMPLIFIED = 2.0**200
+_TABLE = 1 << 19  # random numbers drawn once: four megabytes
 
 
 class Unresolved(Degenerate):
@@ -71,8 +75,23 @@ def remember(rows: Tensor, *, seed: int) -> Tensor | None:
 
 
 def _draws(seed: int, n: int) -> Tensor:
-    generator = torch.Generator().manual_seed(seed + 1)
-    return torch.rand((DRAWS + 1, n), generator=generator, dtype=torch.float64).sub_(0.5).mul_(12**0.5)
+    """(DRAWS + 1, n) numbers of a table, from a place that depends on the seed."""
+    table, wanted = _table(), (DRAWS + 1) * n
+    if wanted > _TABLE // 2:
+        return torch.cat([_draws(seed + i, part) for i, part in enumerate(_portions(n))], 1)
+    at = int(mix(seed).view(np.uint64) % np.uint64(_TABLE - wanted))
+    return table[at : at + wanted].view(DRAWS + 1, n)
+
+
+def _portions(n: int) -> list[int]:
+    most = _TABLE // 2 // (DRAWS + 1)
+    return [min(most, n - i) for i in range(0, n, most)]
+
+
+@cache
+def _table() -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.rand(_TABLE, generator=generator, dtype=torch.float64).sub_(0.5).mul_(12**0.5)
 
 
 def absolute(rows: Tensor) -> Tensor:

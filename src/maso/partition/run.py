@@ -11,7 +11,7 @@ from maso.errors import MasoError
 from maso.graph import Graph
 from maso.partition.bits import Array
 from maso.partition.complex import Degenerate
-from maso.partition.constants import AGREE, CLOSE_LOOKS, ROUNDING, SHARE, ZOOM, ZOOMS
+from maso.partition.constants import AGREE, CLOSE_LOOKS, FINEST, ROUNDING, SHARE, ZOOM, ZOOMS
 from maso.partition.cost import centres_to_check, point_cost
 from maso.partition.cut import TooMany
 from maso.partition.estimate import Estimate, estimate
@@ -130,12 +130,12 @@ def _compare(result: Partition, regions: Array) -> None:
         raise MasoError(
             f"partition: at {result.centres[regions[region]].tolist()} the affine map of the region misses output "
             f"{output} of the network by {error[region, output]:.3g}: float64 does not resolve this window. Use a "
-            "smaller one, with its origin inside."
+            f"smaller one, with its origin inside ({result.largest()})."
         )
     if (sure & differs[doubtful]).any():
         raise MasoError(
             "partition: the code of a region differs from the network's at its centre: float64 does not resolve this "
-            "window. Use a smaller one, with its origin inside."
+            f"window. Use a smaller one, with its origin inside ({result.largest()})."
         )
 
 
@@ -173,6 +173,9 @@ def _zoom_in(graph: Graph, model: Snapshot, result: Partition, vertex: Array) ->
         if not (bounds[1] - bounds[0] > 1e-12 * abs(s) and bounds[3] - bounds[2] > 1e-12 * abs(t)):
             break  # the coordinates themselves are no finer
         small = result.plane.window(*bounds)
+        at = small.points([[s, t]])[0].abs()
+        if ((w * small.u.abs()).maximum(h * small.v.abs()) < FINEST * at).all():
+            break  # nor are the inputs: every step drowns in them
         try:
             tile = run_window(graph, model, small, Limits(100_000, default_bytes()))
         except (Degenerate, TooMany, TooLarge):
@@ -184,7 +187,7 @@ def _zoom_in(graph: Graph, model: Snapshot, result: Partition, vertex: Array) ->
         if centres.judge(np.flatnonzero(~known))[0].any():
             raise MasoError(
                 f"partition: near {[float(s), float(t)]} there are regions that float64 does not resolve in this "
-                "window. Use a smaller one, with its origin inside."
+                f"window. Use a smaller one, with its origin inside ({result.largest()})."
             )
         meeting = np.flatnonzero(tile.cells.snapped)
         if not len(meeting):
