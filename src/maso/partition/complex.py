@@ -24,9 +24,11 @@ class Degenerate(Exception):
 
     Attributes:
         layer: path of the layer at which, where it is known.
+        cost: of the run until then, see `cost`.
     """
 
     layer: str | None = None
+    cost: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)

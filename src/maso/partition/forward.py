@@ -63,7 +63,7 @@ class Forwarded:
 
     @cached_property
     def sure(self) -> Array:
-        """Whether no choice was within rounding of a tie, (N,); it takes four times as long as forwarding."""
+        """Whether no choice was within rounding of a tie, (N,); it takes three times as long as forwarding."""
         return self.judge(np.arange(len(self.key)))[0]
 
     @classmethod
@@ -246,7 +246,7 @@ class _Noise(_Tangents):
 
     def size(self, value: Tensor) -> Tensor:
         """Of the noise of a value of points and tangents, at the points."""
-        return value[self.n :].reshape(DRAWS, self.n, *value.shape[1:]).abs().amax(0)
+        return value[self.n :].reshape(DRAWS, self.n, *value.shape[1:]).abs().sum(0)
 
     def judge(self, distance: Tensor, noise: Tensor, size: Tensor) -> None:
         far = distance > SURE * (size + noise)

@@ -135,12 +135,18 @@ def outlook(pieces: Pieces, inputs: Inputs, varies: Array, cutting: Array) -> tu
         check_resolved(reach, slack, varies, np.arange(len(reach)))
 
     # a unit hands on what has met in it by the steepest piece that it reaches: nothing where it is always off
-    ends = np.full((1, len(scale)), np.inf)
-    reached = (high > np.concatenate([-ends, pieces.thresholds])) & (low <= np.concatenate([pieces.thresholds, ends]))
-    steepest = np.where(reached, np.abs(pieces.slopes), 0.0).max(0)
-    offset = np.where(reached, np.abs(pieces.intercepts), 0.0).max(0)
+    steepest, offset, last = np.zeros(len(scale)), np.zeros(len(scale)), len(pieces.thresholds)
+    for p, (slope, intercept) in enumerate(zip(pieces.slopes, pieces.intercepts, strict=True)):
+        reached = high > pieces.thresholds[p - 1] if p else low <= pieces.thresholds[0]
+        if 0 < p < last:
+            reached &= low <= pieces.thresholds[p]
+        steepest, offset = (
+            np.maximum(steepest, reached * np.abs(slope)),
+            np.maximum(offset, reached * np.abs(intercept)),
+        )
+    offset *= steepest > 0
     half = high / 2 - low / 2
-    size, reach = steepest * np.maximum(high, -low) + np.where(steepest > 0, offset, 0.0), steepest * half
-    size[cutting] = steepest[cutting] * scale[cutting] + np.where(steepest > 0, offset, 0.0)[cutting]
-    reach[cutting] = steepest[cutting] * (half + varies)[cutting]
+    size, reach = steepest * np.maximum(high, -low) + offset, steepest * half
+    size[cutting] = (steepest * scale + offset)[cutting]
+    reach[cutting] = (steepest * (half + varies))[cutting]
     return size, reach

@@ -178,7 +178,10 @@ def _zoom_in(graph: Graph, model: Snapshot, result: Partition, vertex: Array) ->
             break  # nor are the inputs: every step drowns in them
         try:
             tile = run_window(graph, model, small, Limits(100_000, default_bytes()))
-        except (Degenerate, TooMany, TooLarge):
+        except Degenerate as error:
+            spent += error.cost
+            break
+        except (TooMany, TooLarge):
             break
         centres = forward(graph, model, small.points(tile.faces.centre))
         spent += tile.cost.total + point_cost(graph, model) * len(centres.key)

@@ -111,7 +111,7 @@ def run_window(graph: Graph, model: Snapshot, plane: Plane, limits: Limits, *, d
     except NotFinite as error:
         raise refuse_number(graph, model, error) from error
     except Degenerate as error:
-        error.layer = graph.paths.get(reading.at)
+        error.layer, error.cost = graph.paths.get(reading.at), reading.cost.total
         if isinstance(error, Unresolved):
             error.args = (explain_unresolved(graph, model, reading.at, error),)
         raise
