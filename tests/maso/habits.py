@@ -250,8 +250,8 @@ def _apply(m: nn.Module, cell: Cell, number: type) -> Iterator[Cell]:
         y[:, 2] = y[:, 2] + clipping._numbers(offset, number)
         yield polygon, code, y, out
     elif isinstance(m, nn.BatchNorm1d):
-        scale = (m.weight / torch.sqrt(m.running_var + m.eps)).numpy()
-        y = x * clipping._numbers(scale, number)[:, None]
+        scale = m.weight / torch.sqrt(m.running_var + m.eps)
+        y = x * clipping._numbers(scale.numpy(), number)[:, None]
         y[:, 2] = y[:, 2] + clipping._numbers((m.bias - m.running_mean * scale).numpy(), number)
         yield polygon, code, y, shape
     elif isinstance(m, Clamp):
