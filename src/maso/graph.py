@@ -284,7 +284,7 @@ class Graph:
         Returns:
             The value of the output.
         """
-        bound = {node: _in(model, v) for node, v in self.bind(model).items()}
+        bound = self.bind(model)
         known: dict[int, dict[Node, Any]] = {}
 
         def constants(batch: int) -> dict[Node, Any]:
@@ -297,7 +297,7 @@ class Graph:
                 for node in self.nodes:
                     if node.kind == "constant":
                         rest = {k: _each(fill, v) for k, v in node.kwargs.items()}
-                        values[node] = _in(model, node.call(*_each(fill, node.args), **rest))
+                        values[node] = node.call(*_each(fill, node.args), **rest)
             return known[batch]
 
         env: dict[Node, Any] = {self.input: value}
@@ -323,13 +323,6 @@ def plain(model: nn.Module) -> nn.Module:
     if isinstance(inner := getattr(model, "_orig_mod", None), nn.Module):
         return plain(inner)
     return plain(model.module) if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)) else model
-
-
-def _in(model: Any, value: Any) -> Any:
-    """A constant in the arithmetic of a frozen copy of a network; as it is where the network itself is read."""
-    if isinstance(model, nn.Module) or not (isinstance(value, Tensor) and value.is_floating_point()):
-        return value
-    return value.double()
 
 
 Line = tuple[Any, Any]

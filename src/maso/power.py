@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from maso.errors import MasoError
 from maso.partition import forward
 from maso.partition.bits import Array
-from maso.partition.network import read_network, up_to
+from maso.partition.network import read_network, read_on_plane, up_to
 from maso.partition.plane import Plane
 from maso.partition.run import compute
 from maso.partition.tiles import Limits, default_bytes
@@ -170,7 +170,7 @@ def bends(model: nn.Module, plane: Plane, layer: str) -> Bends:
     Source:
         Power Diagram Subdivision, §4 (decision boundary curvature).
     """
-    graph, snapshot = read_network(model, plane.origin)
+    graph, snapshot = read_on_plane(model, plane, asked="bends")
     node = graph.kinks.get(layer)
     if node is None or node.kind != "gate":
         gates = [path for path, n in graph.kinks.items() if n.kind == "gate"]

@@ -311,6 +311,17 @@ def test_kernels_that_are_not_buffers() -> None:
     assert len(found) == len(maso.partition(model.double(), plane))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, DOUBLE])
+def test_a_partition_has_the_constants_of_its_time(dtype: torch.dtype) -> None:
+    shift, plane = torch.zeros(3, dtype=dtype), maso.Plane.square(-2, 2)
+    model = Apply(lambda x, a: (a(x) + shift).relu(), nn.Linear(2, 3, dtype=dtype))
+    before = maso.partition(model, plane)
+    values = before.forward().output
+    shift += 100
+    assert len(maso.partition(model, plane)) == 1
+    assert (before.forward().output == values).all()
+
+
 def test_first_calls_from_several_threads() -> None:
     x, errors = torch.randn(3, 3, dtype=DOUBLE), list[Exception]()
 

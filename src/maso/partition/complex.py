@@ -20,7 +20,15 @@ OUTSIDE = np.int64(0)
 
 
 class Degenerate(Exception):
-    """Two points of an edge or a chord cannot be told apart in float64, or a certificate failed."""
+    """Two points of an edge or a chord cannot be told apart in float64, or a certificate failed.
+
+    Attributes:
+        layer: path of the layer at which, where it is known.
+        cost: of the run until then, see `cost`.
+    """
+
+    layer: str | None = None
+    cost: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,8 +119,13 @@ class Complex:
         last = np.where(middle[end], leaving[end], np.arange(len(start)))
         if (last < 0).any():
             raise Degenerate("merged regions do not fit")
-        while (last[last] != last).any():  # pointer doubling to the last edge of each chain
-            last = last[last]
+        for _ in range(len(last).bit_length() + 1):  # pointer doubling to the last edge of each chain
+            following = last[last]
+            if (following == last).all():
+                break
+            last = following
+        else:  # the chain is a ring: no edge is its last
+            raise Degenerate("the border of a merged region never ends")
         head = ~middle[start]
         start, end, left, right = start[head], end[last[head]], left[head], right[head]
         vertices = np.flatnonzero((degree > 0) & ~middle)

@@ -5,20 +5,28 @@ the cells themselves.
 """
 
 # ---------------------------------------------------------------- rounding
-PEAK = 0.02
-"""Share of the largest number met so far that counts into the scale of rounding errors: what is left over by
-cancellation carries the errors of what cancelled."""
+RESOLVED = 100
+"""How many times its tolerance a unit must vary in the window: lines are then where they are drawn to a hundredth of
+the window, and tiles may be nine digits smaller than the numbers that meet in them."""
+
+HUGE, BEYOND = 1e300, 1e280
+"""Numbers from `BEYOND` on, infinity among them, are compared and moved, never calculated with: a few sums and products
+of them are more than float64 holds. They are kept at ±`HUGE`, so that small slopes leave them beyond."""
+
+FORGOTTEN = 4
+"""How many times larger than the noise of what has met in it a number may be: a bias adds none of its own."""
 
 SURE = 1e-12
-"""A choice of a forwarded point closer to a tie than this, relative to the largest number met, is rounding: ten times
-`GAMMA`, so that a cell's choice is never called unsure for being on its border's side of zero."""
+"""A choice of a forwarded point closer to a tie than this, relative to the numbers that meet in it, is rounding: ten
+times `GAMMA`, so that a cell's choice is never called unsure for being on its border's side of zero."""
 
 AGREE = 1e-9
-"""By how much the map of a region may miss the network at its centre, relative to the largest number met there: slopes
-of the smallest regions that are told apart carry about so much rounding."""
+"""By how much the map of a region may miss the network at its centre, relative to the numbers that meet in an output:
+slopes of the smallest regions that are told apart carry about so much rounding."""
 
-ROUNDING = 1e-14
-"""The same, relative to the largest output in the region: some units in the last place."""
+ROUNDING = 1e-12
+"""The same, relative to the numbers that meet in an output anywhere in the window: ten times `GAMMA`, since a corner
+may be taken to lie on a line that it is so far away from."""
 
 # ---------------------------------------------------------------- certificates
 SAMPLE = 64
@@ -37,7 +45,7 @@ ZOOMS = 8
 """Closer looks at one vertex; coordinates in float64 are exhausted after two, but at the origin."""
 
 FINEST = 1e-11
-"""A step smaller than this, relative to the largest number that the network meets, drowns in it."""
+"""A step of an input smaller than this, relative to the input itself, drowns in it."""
 
 # ---------------------------------------------------------------- portions
 ROWS = 1024

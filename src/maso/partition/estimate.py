@@ -25,7 +25,7 @@ from maso.partition.complex import Degenerate
 from maso.partition.cost import centres_to_check, point_cost
 from maso.partition.cut import TooMany
 from maso.partition.forward import Snapshot, batch, forward
-from maso.partition.network import read_network
+from maso.partition.network import read_on_plane
 from maso.partition.plane import Plane
 from maso.partition.threads import lend_threads
 from maso.partition.tiles import Bounds, Limits, Tile, TooLarge, default_bytes, run_window
@@ -82,7 +82,9 @@ def estimate_regions(
         >>> guess.low < guess.regions < guess.high
         True
     """
-    graph, snapshot = read_network(model, plane.origin, layers)
+    if not isinstance(samples, (int, np.integer)):
+        raise MasoError(f"estimate_regions: samples is {samples!r}; expected a whole number, at least 4.")
+    graph, snapshot = read_on_plane(model, plane, layers, asked="estimate_regions")
     with lend_threads():
         return estimate(graph, snapshot, plane, samples=samples)
 
@@ -113,6 +115,7 @@ class _Sampler:
         self.graph, self.model, self.plane = graph, model, plane
         self.forwarded, self.forward_seconds = 0, 0.0
         self.sums: dict[Bounds, float | None] = {}  # of tiles computed so far: samples may meet
+        self.why = ""  # why the last tile could not be computed
 
     def children(self, bounds: Bounds, side: int) -> tuple[list[Bounds], Array]:
         """The side × side tiles of a tile, and the number of regions that the corners of each predict."""
@@ -140,7 +143,8 @@ class _Sampler:
         """All regions of a tile; None where there are too many, or where they cannot be computed."""
         try:
             return run_window(self.graph, self.model, self.plane.window(*bounds), Limits(most, default_bytes()))
-        except (TooMany, TooLarge, Degenerate):
+        except (TooMany, TooLarge, Degenerate) as error:
+            self.why = str(error).removeprefix("partition: ")
             return None
 
     def descend(
@@ -165,7 +169,7 @@ class _Sampler:
             shares = _probabilities(each)
             i = rng.choice(4, p=shares)
             bounds, probability, predicted, before = tiles[i], probability * shares[i], each[i], predicted
-        raise MasoError("estimate_regions: no window small enough could be computed.")
+        raise MasoError(f"estimate_regions: no window small enough could be computed. {self.why}".rstrip())
 
     def sum_of_vertices(self, bounds: Bounds, most: int) -> float | None:
         """Σ_v (d_v / 2 − 1) over the vertices of a tile that are none of its border alone; None as for `run`."""
@@ -193,7 +197,7 @@ class _Sampler:
             tile = self.run(bounds, _UNLIMITED)
             took = time.perf_counter() - began
             count = tile.cells.count() if tile else regions
-            if took >= _TIMED or 4 * count >= regions:
+            if took >= _TIMED or 4 * count >= regions or bounds == self.plane.bounds:
                 break
             w, h = bounds[1] - bounds[0], bounds[3] - bounds[2]
             bounds = (

@@ -5,7 +5,8 @@ Every tensor of the graph is, at vertex v of the complex, an affine combination
     row_0 + Σ_k coefficient[v, k] (row_k − row_0)
 
 of r + 1 *rows*, with one coefficient matrix, the *frame*, for all tensors.  Rows are inputs and activations like any
-others, so affine operators, skips and concatenations act on them unchanged, on the model's device.  The frame starts
+others, so affine operators, skips and concatenations act on them unchanged, on the model's device; a few rows of
+*noise* ride along that say how far rounding errors reach (`noise`).  The frame starts
 as the window (r = 2); a kink cuts the complex and adds one row and one coefficient for each unit that bends inside the
 window, and bounds from the range of every coefficient find these few.  Where the tensors alive have no more numbers
 than there are rows, the frame becomes the identity: the values at the vertices themselves.  There an affine operator
@@ -26,15 +27,18 @@ from torch import Tensor
 
 from maso.graph import Graph, Node, Operator, Reading
 from maso.operators import Gate, Selection
+from maso.partition import noise
 from maso.partition.bits import GAMMA, Array, span, winner_tokens
 from maso.partition.blocks import Block
 from maso.partition.complex import Complex, Faces
-from maso.partition.constants import AT_ONCE, CALL, COLUMNS, CUT, KINK, MULTIPLICATION, NEAR, NUMBER, PEAK, ROWS, SIGN
+from maso.partition.constants import AT_ONCE, CALL, COLUMNS, CUT, HUGE, KINK, MULTIPLICATION, NEAR, NUMBER, ROWS, SIGN
 from maso.partition.convolution import apply
 from maso.partition.cost import Cost
 from maso.partition.cut import cut
 from maso.partition.forward import narrow
-from maso.partition.gates import Inputs, Meetings, Pieces, meetings
+from maso.partition.gates import Inputs, Meetings, Pieces, meetings, outlook
+from maso.partition.huge import MOVES, tame
+from maso.partition.noise import HEAD
 from maso.partition.plane import Plane
 from maso.partition.split import Split
 from maso.partition.threads import over_blocks, threads_for
@@ -86,12 +90,17 @@ class FrameReading(Reading[Node]):
 
         middle = self.cells.x.mean(0)
         centre = plane.points(middle)  # row 0, so that coefficients are small
-        self.rows: dict[Node, Any] = {graph.input: torch.cat([centre, centre + plane.u, centre + plane.v]).to(device)}
         self.blocks = [Block(self.cells.x - middle)]
+        corners = plane.points(self.cells.x)
+        reach = (corners - centre).abs().amax(0)
+        head = noise.begin(centre, torch.maximum(corners.abs().amax(0), centre[0].abs()), reach)
+        self.rows: dict[Node, Any] = {graph.input: torch.cat([head, centre + plane.u, centre + plane.v]).to(device)}
         self.pending: Pending | None = None
         self.settled = False  # whether the frame is not much smaller than the identity would be
         self.first = True  # whether the first kink is the last one read
-        self.peak = float(centre.abs().max())  # largest number of row 0 so far
+        self.graph = graph
+        self.at = graph.input  # the kink that is being read
+        self.moment = 0  # how often noise was added
 
     # ------------------------------------------------------------------ the frame
     @property
@@ -100,7 +109,7 @@ class FrameReading(Reading[Node]):
         return sum(b.width for b in self.blocks)
 
     def bounds(self, rows: Tensor) -> tuple[Array, Array, Array]:
-        """(low, high, rounding scale) of every number of a flat tensor over all vertices: (r + 1, n) → (n,) each."""
+        """(low, high, rounding scale) of every number of a flat tensor over all vertices: (HEAD + r, n) → (n,) each."""
         low, high = (
             torch.from_numpy(np.concatenate(side)).to(rows)
             for side in zip(*(b.limits for b in self.blocks), strict=True)
@@ -109,22 +118,23 @@ class FrameReading(Reading[Node]):
         middle, sizes = rows[0].clone(), rows.new_empty(2, rows.shape[1])
 
         def block(at: slice) -> None:
-            direction = rows[1:, at] - rows[0, at]
+            direction = rows[HEAD:, at] - rows[0, at]
             middle[at] += centre @ direction
             sizes[:, at] = reach @ direction.abs_()
 
         over_blocks(block, rows.shape[1], COLUMNS)
-        scale = rows[0].abs() + sizes[1] + PEAK * self.peak
+        scale = rows[0].abs() + sizes[1] + noise.absolute(rows)
         return (middle - sizes[0]).cpu().numpy(), (middle + sizes[0]).cpu().numpy(), scale.cpu().numpy()
 
     def scale(self, rows: Tensor) -> Array:
-        """What rounding errors of a flat tensor are relative to: (r + 1, n) → (n,).
+        """What rounding errors of a flat tensor are relative to: (HEAD + r, n) → (n,).
 
-        |row_0| + Σ max|coefficient| |row_k − row_0|, and a little of the largest number met so far, from which row_0
-        may be left over by cancellation.
+        |row_0| + Σ max|coefficient| |row_k − row_0|, and the noise: the size of the numbers that have met in each one,
+        from which it may be left over by cancellation; never the size of numbers that have not.
         """
-        scale: Array = (rows[0].abs() + self._scales(rows) @ (rows[1:] - rows[0]).abs_()).cpu().numpy()
-        return scale + PEAK * self.peak
+        scale = rows[0].abs() + self._scales(rows) @ (rows[HEAD:] - rows[0]).abs_() + noise.absolute(rows)
+        found: Array = scale.cpu().numpy()
+        return found
 
     def _scales(self, rows: Tensor) -> Tensor:
         return torch.from_numpy(np.concatenate([b.scale for b in self.blocks])).to(rows)
@@ -133,7 +143,7 @@ class FrameReading(Reading[Node]):
         """A flat tensor at all vertices that the coefficients know.
 
         Args:
-            rows: (r + 1, n).
+            rows: (HEAD + r, n).
             columns: (m,) only these.
             room: rows of the result that are left empty.
 
@@ -142,7 +152,7 @@ class FrameReading(Reading[Node]):
         """
         if columns is not None:
             rows = rows[:, torch.from_numpy(columns).to(rows.device)]
-        direction, origin = (rows[1:] - rows[0]).cpu(), rows[0].cpu()
+        direction, origin = (rows[HEAD:] - rows[0]).cpu(), rows[0].cpu()
         vertices = len(self.blocks[0].values)
         out = np.empty((vertices + room, rows.shape[1]))
         whole = torch.from_numpy(out)
@@ -157,7 +167,7 @@ class FrameReading(Reading[Node]):
         return out
 
     def at_vertices(self, tensors: list[Tensor]) -> list[Array]:
-        """Flat tensors at all vertices, (r + 1, n) → (V, n); where a gate was pending, they are all that is left.
+        """Flat tensors at all vertices, (HEAD + r, n) → (V, n); where a gate was pending, they are all that is left.
 
         At the vertices from before its cuts they are multiplied out; at the new ones they follow from the ends and
         bends of the segments cut.
@@ -177,7 +187,7 @@ class FrameReading(Reading[Node]):
         results = []
         for rows in tensors:
             out = self.values(rows, room=room)
-            out[directions] = (rows[1:] - rows[0]).cpu().numpy()
+            out[directions] = (rows[HEAD:] - rows[0]).cpu().numpy()
             for combination in steps:
                 combination.apply(out)
             self.cost.vertices += NUMBER * sum(len(step.weight) for step in steps) * out.shape[1]
@@ -185,10 +195,12 @@ class FrameReading(Reading[Node]):
         self.pending, self.blocks = None, []
         return results
 
-    def finish(self, rows: Tensor, area: float) -> tuple[Array, Faces]:
-        """A flat tensor at all vertices, (r + 1, K) → (V, K), and the certified faces of a window of this area."""
+    def finish(self, rows: Tensor, area: float) -> tuple[Array, Array, Faces]:
+        """A flat tensor at all vertices, (HEAD + r, K) → (V, K); what its rounding errors are relative to, (K,); and
+        the certified faces of a window of this area."""
+        scale = self.scale(rows)
         (values,) = self.at_vertices([rows])
-        return values, self.cells.faces(area)
+        return values, scale, self.cells.faces(area)
 
     def cut(
         self, z: Array, tokens: Array, tolerance: Array, *, limits: tuple[Array, Array] | None = None
@@ -217,6 +229,29 @@ class FrameReading(Reading[Node]):
         moved = [t.movedim(0, node.axis) for t in tensors]
         self.rows[node] = moved[0] if isinstance(self.rows[node], Tensor) else type(self.rows[node])(moved)
 
+    def tame(self, node: Node) -> None:
+        """Keep what is huge in a result within what float64 can hold, see `huge`."""
+        tensors = tame(self.graph, node, [t.movedim(node.axis, 0) for t in _tensors(self.rows[node])])
+        if tensors is not None:
+            self.replace(node, tensors)
+
+    def remember(self, node: Node) -> None:
+        """Add to a result's noise where a constant larger than all else has met in it, see `noise.remember`."""
+        whole = []
+        for t in _tensors(self.rows[node]):
+            samples = t.movedim(node.axis, 0)
+            head = noise.remember(samples[:HEAD].reshape(HEAD, -1), seed=self.moment)
+            if head is None:
+                whole.append(samples)
+                continue
+            head, self.moment = head.reshape(HEAD, *samples.shape[1:]), self.moment + 1
+            if t._is_view():  # perhaps of another node's
+                whole.append(torch.cat([head, samples[HEAD:]]))
+            else:
+                samples[:HEAD] = head
+                whole.append(samples)
+        self.replace(node, whole)
+
     def settle(self, source: Node) -> bool:
         """Before a kink: make the frame the identity on the tensors alive if it is no bigger, `source` its last block.
 
@@ -238,15 +273,23 @@ class FrameReading(Reading[Node]):
             identity = []
             for t in tensors:
                 k = t[0].numel()
-                rows = torch.zeros((size + 1, k), dtype=t.dtype, device=t.device)
-                rows[1 + at : 1 + at + k].fill_diagonal_(1.0)
-                identity.append(rows.reshape(size + 1, *t.shape[1:]))
+                rows = torch.zeros((HEAD + size, k), dtype=t.dtype, device=t.device)
+                rows[1:HEAD] = t[1:HEAD].reshape(HEAD - 1, k) - t[0].reshape(k)
+                rows[HEAD + at : HEAD + at + k].fill_diagonal_(1.0)
+                identity.append(rows.reshape(HEAD + size, *t.shape[1:]))
                 at += k
             self.replace(node, identity)
         return True
 
     def emit(
-        self, node: Node, base: Callable[[Tensor], object], columns: Array, new: Block, *, drop: bool = False
+        self,
+        node: Node,
+        base: Callable[[Tensor], object],
+        columns: Array,
+        new: Block,
+        fresh: tuple[Array, Array],
+        *,
+        drop: bool = False,
     ) -> None:
         """The result of a kink: base rows, but their column columns[i] takes the values of new[:, i] at the vertices.
 
@@ -254,18 +297,22 @@ class FrameReading(Reading[Node]):
             base: writes the first rows into a tensor (rows, numbers).
             columns: (k,) numbers of the result.
             new: k rows.
+            fresh: (numbers,) and (numbers,), the noise and the variation that the kink adds, see `noise`.
             drop: no tensor needs the last block any more.
         """
         for n in self.dying[node]:
             self.rows.pop(n, None)
         if drop:
             self.blocks.pop()
-        k, kept = len(columns), self.rank + 1
+        k, kept = len(columns), HEAD + self.rank
         out = torch.empty((kept + k, math.prod(node.shape)), dtype=torch.float64, device=self.device)
         where = torch.from_numpy(columns).to(out.device)
         base(out[:kept])
         out[:kept, where] = 0.0
         out[kept:] = out[0]
+        size, reach = (torch.from_numpy(part).to(out.device) for part in fresh)
+        noise.add(out, size, reach, seed=self.moment)
+        self.moment += 1
         out[kept + torch.arange(k, device=out.device), where] = 1.0
         self.cost.affine += NUMBER * out.numel() + CALL
 
@@ -275,6 +322,7 @@ class FrameReading(Reading[Node]):
         self.rows[node] = out.reshape(-1, *node.shape)
         if k:
             self.blocks.append(new)
+        self.tame(node)
         self.settled = self.next_size[node] <= NEAR * self.rank
         self.report()
         self.first = False
@@ -291,19 +339,20 @@ class FrameReading(Reading[Node]):
         node = operator.node
         operands = [self.rows[n] for n in node.inputs]
         numbers = sum(t.numel() for value in operands for t in _tensors(value))
-        few = self.rank + 1
+        few = HEAD + self.rank
         if any(not n.dynamic for n in node.operands):
             few = max(16, AT_ONCE * few // numbers)
         parts = [
             [narrow(v, n.axis, i, i + few) for v, n in zip(operands, node.inputs, strict=True)]
-            for i in range(0, self.rank + 1, few)
+            for i in range(0, HEAD + self.rank, few)
         ]
         with threads_for(numbers):
             results = [apply(operator, *part) for part in parts]
         self.rows[node] = torch.cat(results, node.axis) if len(results) > 1 else results[0]
 
-        for t in _tensors(self.rows[node]):
-            self.peak = max(self.peak, float(t.select(node.axis, 0).abs().max()))
+        self.tame(node)
+        if node.op not in MOVES:
+            self.remember(node)
         self.cost.affine += self.row_costs[node] * (self.rank + 1) + CALL
         for n in self.dying[node]:
             self.rows.pop(n, None)
@@ -311,6 +360,7 @@ class FrameReading(Reading[Node]):
 
     def gate(self, node: Node, gate: Gate, source: Node) -> Node:
         """Cut by the units that meet a threshold inside the window; their outputs become rows of their own."""
+        self.at = node
         pieces, dies = Pieces.of(gate, node.shape), source in self.dying[node]
         settled = self.settle(source)
         rows = self.rows[source].reshape(len(self.rows[source]), -1)
@@ -327,6 +377,7 @@ class FrameReading(Reading[Node]):
         at = np.searchsorted(cutting, met.unit)
         splits = self._cut_gate(z, at, met, (inputs.low, inputs.high) if inputs.everywhere else None)
 
+        look = outlook(pieces, inputs, noise.variation(rows), cutting)
         bend = pieces.bend(cutting)
         limits = bend.image(inputs.low[cutting], inputs.high[cutting])
         kept = self.rank - (inputs.z.shape[1] if replaces else 0)
@@ -341,7 +392,7 @@ class FrameReading(Reading[Node]):
                 z = split.extend(z)
                 z[split.zero_vertex, at[split.zero_unit]] = met.threshold[split.zero_unit]
             block = Block(self._bent(z, bend), limits=limits)
-        self.emit(node, _base(pieces, met.piece, rows), cutting, block, drop=replaces)
+        self.emit(node, _base(pieces, met.piece, rows), cutting, block, look, drop=replaces)
         return node
 
     def _settled_inputs(self, pieces: Pieces, *, dies: bool) -> Inputs:
@@ -389,15 +440,18 @@ class FrameReading(Reading[Node]):
 
     def selection(self, node: Node, selection: Selection, values: list[Any]) -> Node:
         """Cut by comparisons between candidates of every window; only the cuts between different winners stay."""
+        self.at = node
         self.settle(next(v for v in values if isinstance(v, Node)))
-        operands = [self.rows[v] if isinstance(v, Node) else v.to(torch.float64) for v in values]
+        operands = [self.rows[v] if isinstance(v, Node) else v.to(torch.float64).clamp(-HUGE, HUGE) for v in values]
         entries = torch.broadcast_tensors(*operands)
         rows = torch.cat([v.reshape(len(v), -1) for v in entries], 1) * selection.sign
         index, kink = selection.index.numpy(), self.number[node]
-        winner, open_windows, candidates, scale = prune(rows, index, self.bounds)
+        varies = noise.variation(rows)
+        winner, open_windows, candidates, ranges = prune(rows, index, varies, self.bounds)
+        low, high, scale = ranges
 
         columns = np.unique(candidates[candidates >= 0])
-        game = Tournament(self, self.values(rows, columns), scale[columns], kink)
+        game = Tournament(self, self.values(rows, columns), scale[columns], varies[columns], kink)
         final = game.play(np.where(candidates >= 0, np.searchsorted(columns, candidates), -1))
         value = game.same[final]
         new, several = value >= len(columns), final >= len(columns)
@@ -408,12 +462,17 @@ class FrameReading(Reading[Node]):
         if game.rounds:
             game.merge(columns, open_windows[several], final[several])
 
-        entry = torch.from_numpy(np.maximum(winner, 0)).to(rows.device)
+        chosen = np.maximum(winner, 0)
+        entry = torch.from_numpy(chosen).to(rows.device)
+        size, reach = np.maximum(-low, high)[chosen], (high / 2 - low / 2)[chosen]
+        there = candidates >= 0  # what has met in any of the candidates has met in their maximum
+        size[open_windows] = np.where(there, scale[candidates], 0.0).max(1, initial=0.0)
+        reach[open_windows] += np.where(there, varies[candidates], 0.0).max(1, initial=0.0)
 
         def base(out: Tensor) -> None:
             torch.index_select(rows[: len(out)], 1, entry, out=out).mul_(selection.sign)
 
-        self.emit(node, base, open_windows[new], Block(game.values.take(value[new], 1) * selection.sign))
+        self.emit(node, base, open_windows[new], Block(game.values.take(value[new], 1) * selection.sign), (size, reach))
         return node
 
 

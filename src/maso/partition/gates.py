@@ -17,6 +17,7 @@ from torch import Tensor
 from maso.operators import Gate
 from maso.partition.bits import GAMMA, Array, gate_tokens
 from maso.partition.blocks import Bend
+from maso.partition.noise import check_resolved
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,3 +117,36 @@ def meetings(pieces: Pieces, inputs: Inputs, kink: int) -> Meetings:
         parts.append((np.flatnonzero(both), threshold[both], token[both], slack[both]))
     unit, level, token, tolerance = (np.concatenate(columns) for columns in zip(*parts, strict=True))
     return Meetings(unit, level, token, tolerance, piece, int(always.sum()))
+
+
+def outlook(pieces: Pieces, inputs: Inputs, varies: Array, cutting: Array) -> tuple[Array, Array]:
+    """The noise and the variation that a gate adds to its outputs, (size,) and (size,), see `noise`; once it has cut.
+
+    Args:
+        varies: (size,) variation of the inputs.
+        cutting: units whose outputs become rows of their own.
+
+    Raises:
+        Unresolved: float64 does not say on which side of a threshold a unit is.
+    """
+    low, high, scale = inputs.low, inputs.high, inputs.scale
+    for threshold in pieces.thresholds:
+        reach, slack = np.maximum(high - threshold, threshold - low), GAMMA * (scale + np.abs(threshold))
+        check_resolved(reach, slack, varies, np.arange(len(reach)))
+
+    # a unit hands on what has met in it by the steepest piece that it reaches: nothing where it is always off
+    steepest, offset, last = np.zeros(len(scale)), np.zeros(len(scale)), len(pieces.thresholds)
+    for p, (slope, intercept) in enumerate(zip(pieces.slopes, pieces.intercepts, strict=True)):
+        reached = high > pieces.thresholds[p - 1] if p else low <= pieces.thresholds[0]
+        if 0 < p < last:
+            reached &= low <= pieces.thresholds[p]
+        steepest, offset = (
+            np.maximum(steepest, reached * np.abs(slope)),
+            np.maximum(offset, reached * np.abs(intercept)),
+        )
+    offset *= steepest > 0
+    half = high / 2 - low / 2
+    size, reach = steepest * np.maximum(high, -low) + offset, steepest * half
+    size[cutting] = (steepest * scale + offset)[cutting]
+    reach[cutting] = (steepest * (half + varies))[cutting]
+    return size, reach

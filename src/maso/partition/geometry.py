@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from maso.errors import MasoError
 from maso.partition.bits import Array
 from maso.partition.complex import Faces
 
@@ -13,15 +14,18 @@ _PAIRS = 1 << 21
 def components(n: int, a: Array, b: Array) -> Array:
     """Connected components of a graph of n nodes with edges a – b: labels 0 …, (n,)."""
     parent = np.arange(n)
-    while True:
+    for _ in range(n + 1):  # every pass but the last hangs at least one node below another
         low = np.minimum(parent[a], parent[b])
         before = parent.copy()
         np.minimum.at(parent, parent[a], low)
         np.minimum.at(parent, parent[b], low)
-        while (parent[parent] != parent).any():
+        for _ in range(n.bit_length() + 1):  # parents have smaller numbers: no ring
+            if (parent[parent] == parent).all():
+                break
             parent = parent[parent]
         if (parent == before).all():
             return np.unique(parent, return_inverse=True)[1]
+    raise MasoError("components: the pairs of neighbours never settle; this is an error of the package.")
 
 
 class Locator:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 
 import torch
@@ -10,21 +11,31 @@ from torch import Tensor, nn
 from maso.errors import MasoError
 from maso.graph import Graph, Node, ancestors, plain
 from maso.partition.forward import Snapshot
+from maso.partition.packed import double
+from maso.partition.plane import Plane
 from maso.tracing import trace
 
+_doubled: weakref.WeakKeyDictionary[Graph, Graph] = weakref.WeakKeyDictionary()
 
-def read_network(model: nn.Module, example: Tensor, layers: Sequence[str] | None = None) -> tuple[Graph, Snapshot]:
-    """The graph of a network for inputs like `example` (*input_shape), as far as some layers, and its weights.
+
+def read_network(
+    model: nn.Module, example: Tensor, layers: Sequence[str] | None = None, *, asked: str = "partition"
+) -> tuple[Graph, Snapshot]:
+    """The graph of a network for inputs like `example`, as far as some layers, and its weights, all in float64.
+
+    Args:
+        example: one input (*input_shape).
+        asked: the function that asks, for messages.
 
     Raises:
         MasoError: layers that do not exist, or whose cells are not convex because earlier ones are missing.
         NotPiecewiseAffine: see `maso.trace`.
     """
     if not isinstance(model, nn.Module):
-        raise MasoError(f"partition: expected a torch.nn.Module, got {type(model).__name__}.")
+        raise MasoError(f"{asked}: expected a torch.nn.Module, got {type(model).__name__}.")
     model = plain(model)
     some = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(1))
-    graph = trace(model, example[None].to(some))
+    graph = _in_float64(trace(model, example[None].to(some)))
     if layers is not None:
         unknown = [layer for layer in layers if layer not in graph.kinks]
         if unknown or not layers:
@@ -39,6 +50,29 @@ def read_network(model: nn.Module, example: Tensor, layers: Sequence[str] | None
             )
         graph = graph.part(graph.input, [n for n in graph.nodes if n in needed])
     return graph, Snapshot(model)
+
+
+def read_on_plane(
+    model: nn.Module, plane: Plane, layers: Sequence[str] | None = None, *, asked: str
+) -> tuple[Graph, Snapshot]:
+    """As `read_network`, for inputs on a plane.
+
+    Raises:
+        MasoError: also for a plane that is none.
+    """
+    if not isinstance(plane, Plane):
+        raise MasoError(f"{asked}: the plane is a {type(plane).__name__}; expected a maso.Plane.")
+    return read_network(model, plane.origin, layers, asked=asked)
+
+
+def _in_float64(graph: Graph) -> Graph:
+    """The graph of a network whose weights will be float64: its casts and constants are, too, and as they are now."""
+    if graph not in _doubled:
+        _doubled[graph] = double(graph)
+    wide = _doubled[graph]
+    now = [v.detach().clone() if isinstance(v, Tensor) else v for v in graph._bindings.values()]
+    wide_now = [v.double() if isinstance(v, Tensor) and v.is_floating_point() else v for v in now]
+    return Graph(wide.nodes, wide.input, wide.output, dict(zip(wide._bindings, wide_now, strict=True)))
 
 
 def up_to(graph: Graph, node: Node) -> Graph:

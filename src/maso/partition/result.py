@@ -19,7 +19,9 @@ from maso.graph import Graph
 from maso.partition import geometry
 from maso.partition.bits import Array
 from maso.partition.complex import OUTSIDE, Complex, Degenerate, Faces, walk
-from maso.partition.forward import Forwarded, Snapshot, batch, forward, tangents
+from maso.partition.forward import Forwarded, Snapshot, batch, forward, judge, tangents
+from maso.partition.huge import blame
+from maso.partition.packed import pack, unpack
 from maso.partition.plane import Plane
 
 if TYPE_CHECKING:
@@ -38,6 +40,7 @@ class Partition:
             64-bit number that is equal for equal codes.
         vertices: (V, 2) corners of all regions, in plane coordinates.
         values: (V, K) output of the network at the vertices.
+        scale: (K,) what rounding errors of each output are relative to: the size of the numbers that meet in it.
     """
 
     def __init__(
@@ -46,17 +49,25 @@ class Partition:
         cells: Complex,
         faces: Faces,
         values: Array,
+        scale: Array,
         graph: Graph,
         model: Snapshot,
         *,
         tiles: int = 1,
     ) -> None:
         self.plane, self.vertices, self.values, self.tiles = plane, cells.x, values, tiles
+        self.scale = scale
         self.certified = "complex"
         self._cells, self._faces, self._graph, self._model = cells, faces, graph, model
 
     def __len__(self) -> int:
         return len(self._faces.key)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_graph": pack(self._graph)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state | {"_graph": unpack(state["_graph"])})
 
     def __repr__(self) -> str:
         return f"Partition({len(self)} regions, certified: {self.certified})"
@@ -118,10 +129,9 @@ class Partition:
         return (f.first[chosen] - first)[region] + np.arange(len(region)), first, region
 
     def reach(self, regions: Array) -> Array:
-        """Largest magnitude of an output at the corners of regions: (n,)."""
+        """Largest magnitude of each output at the corners of regions: (n, K)."""
         half, first, _ = self._sides(regions)
-        size = np.abs(self.values.take(self._faces.start[half], 0)).max(1, initial=0.0)
-        return np.maximum.reduceat(size, first)
+        return np.maximum.reduceat(np.abs(self.values.take(self._faces.start[half], 0)), first, axis=0)
 
     # ------------------------------------------------------------------ affine maps and codes
     def affine(self, regions: Sequence[int] | Array | slice = slice(None)) -> tuple[Array, Array]:
@@ -160,7 +170,13 @@ class Partition:
             forward(self._graph, self._model, self.plane.points(centres[i : i + step]), codes=codes)
             for i in range(0, len(centres), step)
         ]
-        return Forwarded.concatenate(batches)
+        return Forwarded.concatenate(
+            batches, lambda some: judge(self._graph, self._model, self.plane.points(centres[some]))
+        )
+
+    def largest(self) -> str:
+        """The largest number that the network calculates with, and the tensor that holds it, in words."""
+        return blame(self._graph, self._model, self._graph.output)
 
     def code(self, region: int) -> dict[str, Array]:
         """The code of a region: by layer, the pieces of its gates or the positions of its winners."""

@@ -16,7 +16,7 @@ from maso.partition.cost import centres_to_check, point_cost
 from maso.partition.cut import TooMany
 from maso.partition.estimate import Estimate, estimate
 from maso.partition.forward import Snapshot, forward
-from maso.partition.network import read_network
+from maso.partition.network import read_on_plane
 from maso.partition.plane import Plane
 from maso.partition.result import Partition
 from maso.partition.threads import lend_threads
@@ -63,7 +63,10 @@ def partition(
         >>> len(partition(net, Plane.square(-1, 1)))
         7
     """
-    graph, snapshot = read_network(model, plane.origin, layers)
+    graph, snapshot = read_on_plane(model, plane, layers, asked="partition")
+    for name, value in {"max_regions": max_regions, "max_bytes": max_bytes}.items():
+        if not (isinstance(value, (int, np.integer)) and value > 0) and (value, name) != (None, "max_bytes"):
+            raise MasoError(f"partition: {name} is {value!r}; expected a positive whole number.")
     with lend_threads():
         return compute(graph, snapshot, plane, Limits(max_regions, max_bytes or default_bytes()), progress=progress)
 
@@ -86,7 +89,7 @@ def compute(graph: Graph, model: Snapshot, plane: Plane, limits: Limits, *, prog
         raise MasoError(
             f"partition: the tiles do not fit together ({error}); choose a slightly different window."
         ) from error
-    result = Partition(plane, whole.cells, whole.faces, whole.values, graph, model, tiles=len(tiles))
+    result = Partition(plane, whole.cells, whole.faces, whole.values, whole.scale, graph, model, tiles=len(tiles))
     _certify(result, centres_to_check(len(result), whole.cost.total, point_cost(graph, model)))
     _look_closer(graph, model, result, SHARE * whole.cost.total)
     return result
@@ -113,18 +116,26 @@ def _compare(result: Partition, regions: Array) -> None:
     forwarded = result.forward(regions)
     A, b = result.affine(regions)
     ours = np.einsum("fkd,fd->fk", A, result.centres[regions]) + b
-    error = np.abs(ours - forwarded.output).max(1, initial=0.0)
-    excess = error - AGREE * forwarded.scale - ROUNDING * result.reach(regions)
+    error, reach = np.abs(ours - forwarded.output), result.reach(regions)
+    differs = forwarded.key != result.keys[regions]
+    doubtful = np.flatnonzero(differs | ~(error <= AGREE * reach).all(1))
+    if not len(doubtful):
+        return
+
+    sure, size = forwarded.judge(doubtful)
+    excess = error[doubtful] - AGREE * np.maximum(size, reach[doubtful]) - ROUNDING * result.scale
     if not (excess <= 0).all():
-        worst = int(np.argmax(excess))
+        worst, output = np.unravel_index(np.argmax(excess), excess.shape)
+        region = doubtful[worst]
         raise MasoError(
-            f"partition: at {result.centres[regions[worst]].tolist()} the affine map of the region misses the network "
-            f"by {error[worst]:.3g}: float64 does not resolve this window. Use a smaller one, with its origin inside."
+            f"partition: at {result.centres[regions[region]].tolist()} the affine map of the region misses output "
+            f"{output} of the network by {error[region, output]:.3g}: float64 does not resolve this window. Use a "
+            f"smaller one, with its origin inside ({result.largest()})."
         )
-    if (forwarded.sure & (forwarded.key != result.keys[regions])).any():
+    if (sure & differs[doubtful]).any():
         raise MasoError(
             "partition: the code of a region differs from the network's at its centre: float64 does not resolve this "
-            "window. Use a smaller one, with its origin inside."
+            f"window. Use a smaller one, with its origin inside ({result.largest()})."
         )
 
 
@@ -162,21 +173,24 @@ def _zoom_in(graph: Graph, model: Snapshot, result: Partition, vertex: Array) ->
         if not (bounds[1] - bounds[0] > 1e-12 * abs(s) and bounds[3] - bounds[2] > 1e-12 * abs(t)):
             break  # the coordinates themselves are no finer
         small = result.plane.window(*bounds)
+        at = small.points([[s, t]])[0].abs()
+        if ((w * small.u.abs()).maximum(h * small.v.abs()) < FINEST * at).all():
+            break  # nor are the inputs: every step drowns in them
         try:
             tile = run_window(graph, model, small, Limits(100_000, default_bytes()))
-        except (Degenerate, TooMany, TooLarge):
+        except Degenerate as error:
+            spent += error.cost
+            break
+        except (TooMany, TooLarge):
             break
         centres = forward(graph, model, small.points(tile.faces.centre))
         spent += tile.cost.total + point_cost(graph, model) * len(centres.key)
 
-        step = max(w * float(small.u.abs().max()), h * float(small.v.abs().max()))
-        if step < FINEST * centres.scale.min():
-            break  # steps of this size drown in the numbers of the network
         known = result.keys.take(np.searchsorted(result.keys, centres.key), mode="clip") == centres.key
-        if (centres.sure & ~known).any():
+        if centres.judge(np.flatnonzero(~known))[0].any():
             raise MasoError(
                 f"partition: near {[float(s), float(t)]} there are regions that float64 does not resolve in this "
-                "window. Use a smaller one, with its origin inside."
+                f"window. Use a smaller one, with its origin inside ({result.largest()})."
             )
         meeting = np.flatnonzero(tile.cells.snapped)
         if not len(meeting):

@@ -25,6 +25,8 @@ from maso.partition.constants import DEEPEST, FREE, HELD_AGAIN, LATER, OUTWEIGHE
 from maso.partition.cost import Cost, row_costs
 from maso.partition.forward import Snapshot
 from maso.partition.frame import FrameReading
+from maso.partition.huge import NotFinite, explain_unresolved, refuse_number
+from maso.partition.noise import Unresolved
 from maso.partition.plane import Plane
 
 Bounds = tuple[float, float, float, float]
@@ -54,12 +56,14 @@ class Tile:
     Attributes:
         cells, faces: the complex, and its faces, certified.
         values: (V, K) the output at its vertices.
+        scale: (K,) what rounding errors of each output are relative to.
         cost: of the run, or of those that it is put together from.
     """
 
     cells: Complex
     faces: Faces
     values: Array
+    scale: Array
     cost: Cost
 
 
@@ -78,6 +82,8 @@ def run_window(graph: Graph, model: Snapshot, plane: Plane, limits: Limits, *, d
         TooLarge: the window should be cut up.
         TooMany: more regions than `limits.regions`.
         Degenerate: a certificate failed.
+        Unresolved: numbers so large meet in a unit that float64 does not say what it does.
+        MasoError: numbers that are not finite.
     """
     costs = row_costs(graph, model)
     one_row = sum(costs.values())
@@ -97,11 +103,19 @@ def run_window(graph: Graph, model: Snapshot, plane: Plane, limits: Limits, *, d
             raise TooLarge
 
     reading = FrameReading(graph, costs, plane, model.device, limits.regions, watch)
-    with torch.no_grad():
-        out = graph.read(model, graph.input, reading)  # type: ignore[arg-type]
-        rows = reading.rows[out].movedim(out.axis, 0)
-        values, faces = reading.finish(rows.reshape(len(rows), -1), plane.area)
-    return Tile(reading.cells, faces, values, reading.cost)
+    try:
+        with torch.no_grad():
+            out = graph.read(model, graph.input, reading)  # type: ignore[arg-type]
+            rows = reading.rows[out].movedim(out.axis, 0)
+            values, scale, faces = reading.finish(rows.reshape(len(rows), -1), plane.area)
+    except NotFinite as error:
+        raise refuse_number(graph, model, error) from error
+    except Degenerate as error:
+        error.layer, error.cost = graph.paths.get(reading.at), reading.cost.total
+        if isinstance(error, Unresolved):
+            error.args = (explain_unresolved(graph, model, reading.at, error),)
+        raise
+    return Tile(reading.cells, faces, values, scale, reading.cost)
 
 
 def run_tiles(
@@ -123,6 +137,8 @@ def run_tiles(
         try:
             left = Limits(limits.regions - regions, limits.bytes - held)
             tile = run_window(graph, model, part, left, divisible=depth < DEEPEST)
+        except Unresolved as error:
+            raise MasoError(str(error)) from error
         except (TooLarge, Degenerate) as error:
             if depth >= (DEEPEST // 2 if isinstance(error, Degenerate) else DEEPEST):
                 advice = (
@@ -131,7 +147,10 @@ def run_tiles(
                     else f"Raise max_bytes (now {limits.bytes:,}) or use a smaller window."
                 )
                 why = str(error) or "too little memory"
-                raise MasoError(f"partition: no certified complex in the window {bounds} ({why}). {advice}") from error
+                at = f" at layer {error.layer!r}" if isinstance(error, Degenerate) and error.layer else ""
+                raise MasoError(
+                    f"partition: no certified complex{at} in the window {bounds} ({why}). {advice}"
+                ) from error
             waiting += [(b, depth + 1) for b in _ninths(bounds)]
             continue
         tiles.append(tile)
@@ -195,7 +214,8 @@ def stitch(tiles: list[Tile], plane: Plane) -> Tile:
     cells.corner = ((s == s0) | (s == s1)) & ((t == t0) | (t == t1))
     vertices = cells.rekey(cells.regions()[0])
     cost = Cost(sum(t.cost.affine for t in tiles), sum(t.cost.vertices for t in tiles))
-    return Tile(cells, cells.faces(plane.area), values[vertices], cost)
+    scale = np.max([t.scale for t in tiles], 0)
+    return Tile(cells, cells.faces(plane.area), values[vertices], scale, cost)
 
 
 def _join(

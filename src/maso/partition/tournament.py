@@ -12,6 +12,7 @@ from torch import Tensor
 
 from maso.partition.bits import GAMMA, Array, mix, span, sum_tokens, unpack, winner_tokens
 from maso.partition.complex import Complex, Degenerate
+from maso.partition.noise import check_resolved
 from maso.partition.split import Split
 
 _GAME = 254  # in the place of a threshold's number: tokens of games are those of no gate
@@ -60,13 +61,13 @@ class Tournament:
 
     Attributes:
         values: (V, columns) at the vertices.
-        scale: (columns,) what their rounding errors are relative to.
+        scale, varies: (columns,) what their rounding errors are relative to, and how far they vary, see `noise`.
         same: (columns,) the column whose value each has: not its own where a game only touches a tie.
         rounds: the games that cut.
     """
 
-    def __init__(self, frame: Frame, values: Array, scale: Array, kink: int) -> None:
-        self.frame, self.values, self.scale, self.kink = frame, values, scale, kink
+    def __init__(self, frame: Frame, values: Array, scale: Array, varies: Array, kink: int) -> None:
+        self.frame, self.values, self.scale, self.varies, self.kink = frame, values, scale, varies, kink
         self.same = np.arange(values.shape[1])
         self.rounds: list[Round] = []
 
@@ -91,6 +92,8 @@ class Tournament:
         z = self.values.take(later, 1) - self.values.take(earlier, 1)
         low, high = span(z)
         tolerance = GAMMA * (self.scale[earlier] + self.scale[later])
+        varies = np.maximum(self.varies[earlier], self.varies[later])
+        check_resolved(np.maximum(high, -low), tolerance, varies, earlier)
         result = np.where(high > tolerance, later, earlier)
         cutting = np.flatnonzero((high > tolerance) & (low <= tolerance))
         new = len(self.scale) + np.arange(len(cutting))
@@ -114,6 +117,7 @@ class Tournament:
         largest = np.maximum(self.values.take(games.earlier, 1), self.values.take(games.later, 1))
         self.values = np.concatenate([self.values, largest], 1)
         self.scale = np.append(self.scale, np.maximum(self.scale[games.earlier], self.scale[games.later]))
+        self.varies = np.append(self.varies, varies[cutting])
         self.frame.report(self.values.size)
         return result
 
@@ -160,42 +164,53 @@ class Tournament:
 
 
 def prune(
-    rows: Tensor, index: Array, bounds: Callable[[Tensor], tuple[Array, Array, Array]]
-) -> tuple[Array, Array, Array, Array]:
+    rows: Tensor, index: Array, varies: Array, bounds: Callable[[Tensor], tuple[Array, Array, Array]]
+) -> tuple[Array, Array, Array, tuple[Array, Array, Array]]:
     """What bounds alone decide of the windows of a selection.
 
+    The slack of a comparison is that of the two entries compared: a mask of −10¹⁵ or the padding has no say in how far
+    apart the others must be.  An entry goes where it is below another one by more than that; and where it is never
+    above one that comes before it, since of equal entries the first wins.
+
     Args:
-        rows: (r + 1, entries).
+        rows: (HEAD + r, entries).
         index: (W, k) entries of every window, −1: none.
-        bounds: (low, high, rounding scale), each (n,), of flat tensors (r + 1, n).
+        varies: (entries,) how far each varies, see `noise`.
+        bounds: (low, high, rounding scale), each (n,), of flat tensors (HEAD + r, n).
 
     Returns:
         The winner of every window, (W,), as far as it is decided; the windows still open, (O,); their candidates,
-        (O, k), −1: none; and the rounding scale of every entry.
+        (O, k), −1: none; and the bounds of every entry.
+
+    Raises:
+        Unresolved: float64 does not say which of two entries is larger.
     """
     low, high, scale = bounds(rows)
     padding = index < 0
     top, bottom = np.where(padding, -np.inf, high[index]), np.where(padding, -np.inf, low[index])
-    slack = GAMMA * np.where(padding, 0, scale[index]).max(1)
-    candidate = ~padding & (top >= (bottom.max(1) - slack)[:, None])
-    equal = np.where(candidate, top == bottom, True).all(1)  # constants that are equal: the first wins
+    slack = GAMMA * np.where(padding, 0, scale[index])
+    best = bottom.argmax(1)[:, None]
+    candidate = ~padding & (top >= np.take_along_axis(bottom, best, 1) - slack - np.take_along_axis(slack, best, 1))
+    constant = (top == bottom) & (varies[index] == 0)
+    equal = np.where(candidate, constant & (top == top.max(1)[:, None]), True).all(1)  # the first wins
     still_open = np.flatnonzero((candidate.sum(1) > 1) & ~equal)
     winner = _first(index, candidate)
 
     candidates = np.where(candidate[still_open], index[still_open], -1)
     if len(still_open):  # out: an entry never above the likely winner, by the bounds of the difference
-        lead = np.where(candidates >= 0, ((low + high) / 2)[candidates], -np.inf).argmax(1)
+        lead = np.where(candidates >= 0, (low / 2 + high / 2)[candidates], -np.inf).argmax(1)
         window, place = np.nonzero((candidates >= 0) & (np.arange(candidates.shape[1]) != lead[:, None]))
-        leader, rival = (
-            torch.from_numpy(entry).to(rows.device)
-            for entry in (candidates[window, lead[window]], candidates[window, place])
-        )
-        least = bounds(rows[:, leader] - rows[:, rival])[0]
-        out = np.where(lead[window] < place, least >= 0, least > 0)  # an earlier entry loses only if strictly below
+        leader, rival = candidates[window, lead[window]], candidates[window, place]
+        one, other = (torch.from_numpy(entry).to(rows.device) for entry in (leader, rival))
+        least, most, _ = bounds(rows[:, one] - rows[:, other])
+        slack = GAMMA * (scale[leader] + scale[rival])
+        check_resolved(np.maximum(most, -least), slack, np.maximum(varies[leader], varies[rival]), rival)
+        # an earlier entry loses only if strictly below, by more than the rounding of both
+        out = np.where(lead[window] < place, least >= 0, least > slack)
         candidates[window[out], place[out]] = -1
         winner[still_open] = _first(candidates, candidates >= 0)
     several = (candidates >= 0).sum(1) > 1
-    return winner, still_open[several], candidates[several], scale
+    return winner, still_open[several], candidates[several], (low, high, scale)
 
 
 def _first(entries: Array, mask: Array) -> Array:
