@@ -6,6 +6,7 @@ python := .venv/bin/python
 book: # the chapters that are not fresh, then the site
 	@tools/environment book
 	$(python) -m maso book
+	@echo "One chapter: $(python) -m maso run 05 --profile quick"
 
 test: lint # everything that is checked; the browser tests need the site
 	$(python) -m maso book
