@@ -6,6 +6,7 @@ python := .venv/bin/python
 book: # the chapters that are not fresh, then the site
 	@tools/environment book
 	$(python) -m maso book
+	@echo "One chapter: $(python) -m maso run 05 --profile quick"
 
 # Two processes or more share the tests, each on one thread; those of one file mostly stay together.
 side_by_side := -n logical --maxprocesses 4 --dist worksteal

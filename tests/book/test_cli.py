@@ -205,13 +205,15 @@ def test_without_a_working_tree_it_says_what_to_do(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_snakemake_runs_what_is_not_fresh_and_only_that(root: Path) -> None:
-    """The same flags as `python -m maso book` gives."""
+    """The same flags as `python -m maso book` gives; a broken chapter is left out."""
+    (root / "notebooks" / "03-broken.ipynb").write_text("{")
     (root / "Snakefile").symlink_to(Path(__file__).parents[2] / "Snakefile")
     command = [sys.executable, "-m", "snakemake", "chapters", "--cores", "2", "--keep-going", "--nolock",
                "--rerun-triggers", "mtime"]  # fmt: skip
     first = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     assert first.returncode == 1
     assert "Chapter 02 failed" in first.stderr
+    assert "03-broken.ipynb cannot be read" in first.stderr
     assert runner.is_fresh(chapters.find("1"))
     (root / "notebooks" / "02-bad.ipynb").unlink()
     (root / "notebooks" / "01-good.ipynb").touch()

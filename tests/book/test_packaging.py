@@ -192,6 +192,21 @@ def test_make_knows_its_targets(target: str) -> None:
     subprocess.run(["make", "--dry-run", target], cwd=ROOT, capture_output=True, check=True)
 
 
+def test_a_new_user_is_told_where_the_commands_live() -> None:
+    printed = subprocess.run(["make", "--dry-run", "book"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert ".venv/bin/python -m maso run 05 --profile quick" in printed.splitlines()[-1]
+    page = (ROOT / "book" / "rerun.md").read_text()
+    assert ".venv/bin/python -m maso run 01" in page
+    assert "up to two minutes of CPU a chapter" in page
+
+
+def test_nothing_advises_to_install_what_is_not_on_an_index() -> None:
+    """`pip install maso` would fetch what anybody registered under the name: the checkout is named instead."""
+    texts = {path: path.read_bytes() for path in tracked() if path.suffix in (".py", ".md", ".ipynb", ".yml")}
+    advice = re.compile(rb"pip install (-\S+ )*['\"]?maso\b")
+    assert [str(path) for path, text in texts.items() if advice.search(text) and path != Path(__file__)] == []
+
+
 def test_ci_calls_make_test() -> None:
     script = ROOT / ".ci" / "run"
     assert os.access(script, os.X_OK)

@@ -4,6 +4,7 @@ import ast
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -107,3 +108,10 @@ def test_the_wheel_holds_the_library_alone(tmp_path: Path) -> None:
     (wheel,) = tmp_path.glob("maso-*.whl")
     tops = {name.partition("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"maso"}
+    made = f"import setuptools.build_meta as build; build.build_sdist({str(tmp_path)!r})"
+    subprocess.run([sys.executable, "-c", made], cwd=tree, capture_output=True, check=True)
+    (sdist,) = tmp_path.glob("maso-*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        inside = [Path(*Path(name).parts[1:]) for name in archive.getnames()]
+    assert {path.parts[1] for path in inside if len(path.parts) > 1} <= {"maso", "maso.egg-info"}
+    assert not [path for path in inside if path.name.startswith("test_")], "tests need more than the library"

@@ -231,6 +231,19 @@ def test_generated_pages_and_the_files_they_link_to(tree: Path) -> None:
     book.write_generated(tree)  # a second time: what is there is replaced
 
 
+def test_a_corrupt_record_is_named_and_leaves_what_was_generated(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(front, "stained_glass", lambda record: (plt.figure(), 0))
+    book.write_generated(tree)
+    before = (tree / "book" / "generated" / "claims.md").stat()
+    record = records.save("77-x", {"seed": 0}, {}, {}, toy.MADE, root=tree / "results")
+    assert record.path is not None
+    record.path.write_text(record.path.read_text()[:-9])
+    with pytest.raises(MasoError, match=f"{record.hash}.json is corrupt"):
+        book.write_generated(tree)
+    assert (tree / "book" / "generated" / "claims.md").stat() == before
+    plt.close("all")
+
+
 def test_provenance_names_device_and_day_and_links_records() -> None:
     assert plots.provenance_text(RECORD) == "Recorded run on Some Processor (cpu), 2026-01-31"
     line = plots.provenance_line(RECORD)
