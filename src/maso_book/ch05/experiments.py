@@ -26,7 +26,7 @@ MEMORY = ("large_cnn", "small_cnn", "small_resnet")
 """The networks of 05-memory, those first that can learn the most."""
 MEMORY_WIDTHS = {"quick": (8, 32), "paper": (32, 128, 512, 2048)}
 
-_QUICK: dict[str, Any] = {"dataset": "digits", "samples": 250, "epochs": 2, "keep": (0,), "points": 100}
+_QUICK: dict[str, Any] = {"dataset": "digits", "samples": 150, "epochs": 2, "keep": (0,), "points": 60}
 
 
 def _templates(profile: str) -> list[Any]:

@@ -29,8 +29,8 @@ SHOWN = 25
 """So many cells of 06-penalties the book shows until all are recorded: the ten baselines, seed 0 of formula and control
 with every λ, seed 1 of the formula. A GPU was there for no more."""
 
-_QUICK: dict[str, Any] = {"dataset": "digits", "samples": 250, "rates": (5e-3, 1e-2), "decays": (0.0,)}
-_QUICK_CELL: dict[str, Any] = {**_QUICK, "epochs": 4, "tuning_epochs": 4, "tuning_seeds": (100,), "points": 50}
+_QUICK: dict[str, Any] = {"dataset": "digits", "samples": 150, "rates": (5e-3, 1e-2), "decays": (0.0,)}
+_QUICK_CELL: dict[str, Any] = {**_QUICK, "epochs": 2, "tuning_epochs": 2, "tuning_seeds": (100,), "points": 30}
 
 
 def _penalties(strengths: tuple[float, ...], first: tuple[int, ...], later: tuple[int, ...], **how: Any) -> list[Any]:
@@ -106,7 +106,7 @@ EXPERIMENTS = [
         "06-tuning",
         run=run_tuning,
         grid=same_grid(
-            quick=[Tuning(100, epochs=4, **_QUICK)],
+            quick=[Tuning(100, epochs=2, **_QUICK)],
             paper=[
                 *(Tuning(seed) for seed in TUNING_SEEDS),
                 *(Tuning(seed, "fashion_mnist", epochs=10) for seed in TUNING_SEEDS),

@@ -25,7 +25,7 @@ DATASETS = ("cifar10", "cifar100")
 KEEP = (0, 1, 2, 4, 7, 10, 15, 20, 25)
 """Epochs after which a learned β is read off."""
 
-_QUICK: dict[str, Any] = {"dataset": "digits", "samples": 400, "epochs": 3, "augment": False}
+_QUICK: dict[str, Any] = {"dataset": "digits", "samples": 200, "epochs": 2, "augment": False}
 
 
 def _learned(seed: int, dataset: str, unit: str) -> Learned:
@@ -80,7 +80,7 @@ EXPERIMENTS = [
         "09-softened",
         run_softening,
         same_grid(
-            [Softening(seed, betas=(0.9, 1.0), images=200, looked_at=200, **_QUICK) for seed in (0, 1)],
+            [Softening(seed, betas=(0.9, 1.0), images=100, looked_at=100, **_QUICK) for seed in (0, 1)],
             [Softening(seed, dataset) for dataset, seed in product(DATASETS, SEEDS)],
         ),
         _recipes,
@@ -90,7 +90,7 @@ EXPERIMENTS = [
         "09-robust",
         run_robust,
         same_grid(
-            [Robust(seed, betas=(0.9, 1.0), validated=40, tested=40, steps=3, images=200, **_QUICK) for seed in (0, 1)],
+            [Robust(seed, betas=(0.9, 1.0), validated=40, tested=40, steps=3, images=100, **_QUICK) for seed in (0, 1)],
             [Robust(seed, dataset) for dataset, seed in product(DATASETS, SEEDS)],
         ),
         _recipes,
@@ -100,7 +100,7 @@ EXPERIMENTS = [
         "09-transfer",
         run_transfer,
         same_grid(
-            [Transfer(seed, target="digits", betas=(0.9, 1.0), images=200, **_QUICK) for seed in (0, 1)],
+            [Transfer(seed, target="digits", betas=(0.9, 1.0), images=100, **_QUICK) for seed in (0, 1)],
             [Transfer(s, d, target=t) for (d, t), s in product([DATASETS, DATASETS[::-1]], SEEDS)],
         ),
         _recipes,
