@@ -160,7 +160,7 @@ def test_an_estimate_says_why_there_is_none() -> None:
 
 @pytest.mark.parametrize("asked", [partition, maso.estimate_regions])
 def test_arguments_that_are_none(asked) -> None:
-    with pytest.raises(MasoError, match="expected a maso.Plane"):
+    with pytest.raises(MasoError, match=r"expected a maso\.Plane"):
         asked(dead(1.0), (-1, 1, -1, 1))
     if asked is partition:
         for wrong in (None, 0, 2.5, "many"):
@@ -218,7 +218,7 @@ def test_a_huge_entry_has_no_say_between_two_others() -> None:
 
 # ---------------------------------------------------------------- noise
 def test_noise_is_that_of_what_has_met() -> None:
-    """h = (x + 1e6) − 1e6 carries the rounding of 10⁶, its neighbour none of it; a dead unit and a padding carry none."""
+    """h = (x + 1e6) − 1e6 carries the rounding of 10⁶, its neighbour none of it, and a dead unit none at all."""
     model = nn.Sequential(layer(2, 3, 0), layer(3, 3, 0), nn.ReLU())
     with torch.no_grad():
         model[0].bias[0] = 1e6
@@ -322,7 +322,7 @@ def lines(normals: np.ndarray, offsets: np.ndarray) -> nn.Module:
 
 
 def zaslavsky(normals: np.ndarray, offsets: np.ndarray) -> int:
-    """1 + n + Σ over points where lines meet of (lines through it − 1): Zaslavsky's count for an arrangement of lines."""
+    """1 + n + Σ over points where lines meet of (lines through it − 1): the count of Zaslavsky."""
     points: Counter = Counter()
     through: dict = {}
     for i, j in combinations(range(len(offsets)), 2):
