@@ -31,6 +31,7 @@ PACKAGES = ("maso", "maso_book")
 INSTEAD: dict[str, tuple[str, ...]] = {
     "maso_book.datasets": (),
     "maso_book.trained.trained": ("maso_book.trained.WEIGHTS_FOLLOW_FROM",),
+    "maso_book.trained.prepare": ("maso_book.trained.WEIGHTS_FOLLOW_FROM",),
 }
 """Dotted name of a module or definition → what counts in its place."""
 
