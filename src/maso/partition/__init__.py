@@ -7,6 +7,12 @@ which each kink keeps its piece and the network is one affine map.  It is one mo
 The answer is right or there is none: the complex is certified as it is cut, and the regions' centres are forwarded
 through the network and compared in key and output.
 
+What counts as zero, as a tie or as agreement is measured by the numbers that meet in that one comparison (`noise`): a
+mask of −10¹⁵, a padding by the smallest float, −∞ or a unit that is off by a huge bias change nothing elsewhere.  Of
+entries that are equal to the rounding of both the first wins.  Where numbers are so large that float64 does not say
+what a unit does in the window, or are not finite and calculated with (`huge`), the message names the layer and the
+tensor.
+
 Two units, by hand
 ------------------
 

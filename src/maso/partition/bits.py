@@ -13,7 +13,9 @@ import numpy as np
 
 Array = np.ndarray[Any, Any]
 
-GAMMA = 1e-13  # |z| ≤ GAMMA × the scale of its rounding errors counts as zero
+GAMMA = 1e-13
+"""|z| ≤ GAMMA × the size of the numbers that have met in z counts as zero: some hundred times the rounding errors that
+they leave, and never more for numbers that meet elsewhere (see `noise`)."""
 
 
 def mix(numbers: Any) -> Array:

@@ -98,6 +98,9 @@ class Meetings:
 def meetings(pieces: Pieces, inputs: Inputs, kink: int) -> Meetings:
     """The units that are not on one side of a threshold; only touching it counts: they may be zero on a whole cell.
 
+    A value is on a threshold if it is as near as `GAMMA` times the threshold and the numbers that met in that unit:
+    so far their rounding may have moved it.
+
     Args:
         kink: number of the gate among the network's kinks.
     """

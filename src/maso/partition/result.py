@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class Partition:
-    """All regions of a network in a window of a plane.
+    """All regions of a network in a window of a plane; it can be pickled and copied, with its network.
 
     Attributes:
         plane: the window.

@@ -47,8 +47,9 @@ def partition(
         The partition.
 
     Raises:
-        MasoError: more regions than `max_regions`, a window that float64 cannot resolve, a plane or layer that does not
-            fit the network, a certificate that fails.
+        MasoError: more regions than `max_regions`; a plane or layer that does not fit the network; numbers that are not
+            finite, or so large that what varies in the window is lost in them, with the layer and the tensor; a window
+            that float64 cannot resolve; a certificate that fails.
         NotPiecewiseAffine: see `maso.trace`.
 
     Source:

@@ -88,7 +88,10 @@ class Tournament:
         return entrants.max(1) if len(entrants) else np.zeros(0, np.int64)
 
     def _maxima(self, earlier: Array, later: Array) -> Array:
-        """Columns that hold the maxima of pairs of columns: (games,); new ones where the complex had to be cut."""
+        """Columns that hold the maxima of pairs of columns: (games,); new ones where the complex had to be cut.
+
+        Two entries are equal where they differ by no more than the rounding of the numbers that met in these two.
+        """
         z = self.values.take(later, 1) - self.values.take(earlier, 1)
         low, high = span(z)
         tolerance = GAMMA * (self.scale[earlier] + self.scale[later])
