@@ -5,13 +5,15 @@ The graph is kept with the model (weakly), so the second call costs nothing.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import itertools
+import logging
 import re
 import threading
 import warnings
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -131,8 +133,7 @@ def check_input(model: nn.Module, x: Tensor) -> None:
 
 def _export(model: nn.Module, example: Tensor, size: int, *, decompose: bool) -> torch.export.ExportedProgram:
     samples = torch.empty((size, *example.shape[1:]), dtype=example.dtype, device=example.device)  # never read
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with _quiet():
         try:
             program = torch.export.export(model, (samples,), dynamic_shapes=({0: torch.export.Dim.AUTO},), strict=False)
             return program.run_decompositions(dict(operators.COMPOSITES)) if decompose else program
@@ -157,6 +158,19 @@ def _export(model: nn.Module, example: Tensor, size: int, *, decompose: bool) ->
                 f"{type(model).__name__} does not accept an input of shape "
                 f"(N, {', '.join(map(str, example.shape[1:]))}): {first}"
             ) from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without PyTorch's own warnings, and the pages it logs before it raises."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
 
 
 def _runs(model: nn.Module, x: Tensor) -> bool:

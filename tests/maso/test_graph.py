@@ -125,6 +125,12 @@ def test_bad_input_is_refused(x, message):
         trace(nn.Linear(2, 3), x)
 
 
+def test_a_wrong_shape_is_one_message_without_pages_of_the_tracer(capfd) -> None:
+    with pytest.raises(MasoError, match="does not accept"):
+        trace(nn.Linear(2, 3), torch.zeros(1, 3))
+    assert capfd.readouterr() == ("", "")
+
+
 def test_a_model_of_another_form_is_refused():
     with pytest.raises(MasoError, match=r"torch\.nn\.Module"):
         trace(lambda x: x, torch.zeros(1, 2))

@@ -421,6 +421,8 @@ def test_layers_and_pullback() -> None:
     assert back.sets == len(codes.flatten(1).long().unique(dim=0))
     with pytest.raises(MasoError, match=r"layers \['1'\] come before"):
         partition(model, SQUARE, layers=["3"])
+    with pytest.raises(MasoError, match="expected a list of paths"):
+        partition(model, SQUARE, layers="1")
     with pytest.raises(MasoError, match="the layers are"):
         partition(model, SQUARE, layers=["relu"])
     with pytest.raises(MasoError, match="the layers are"):

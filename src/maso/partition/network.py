@@ -36,6 +36,8 @@ def read_network(
     model = plain(model)
     some = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(1))
     graph = _in_float64(trace(model, example[None].to(some)))
+    if isinstance(layers, str):
+        raise MasoError(f"{asked}: layers is the text {layers!r}; expected a list of paths: [{layers!r}].")
     if layers is not None:
         unknown = [layer for layer in layers if layer not in graph.kinks]
         if unknown or not layers:
