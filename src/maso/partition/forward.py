@@ -52,22 +52,22 @@ class Forwarded:
         key: (N,) key of the region of each point.
         layer_keys: by layer path, (N,) that layer's part of the key.
         codes: by layer path, (N, units) pieces of gates or positions of winners; empty unless asked for.
-        judge: what rounding may have done to some of the points, see `judge`.
+        judge: what rounding may have done to some of the points, given whether exact ties are sure, see `judge`.
     """
 
     output: Array
     key: Array
     layer_keys: dict[str, Array]
     codes: dict[str, Array]
-    judge: Callable[[Array], tuple[Array, Array]]
+    judge: Callable[[Array, bool], tuple[Array, Array]]
 
     @cached_property
     def sure(self) -> Array:
-        """Whether no choice was within rounding of a tie, (N,); it takes three times as long as forwarding."""
-        return self.judge(np.arange(len(self.key)))[0]
+        """Whether every choice is sure, exact ties in float64 among them: (N,); three times the time of forwarding."""
+        return self.judge(np.arange(len(self.key)), True)[0]
 
     @classmethod
-    def concatenate(cls, batches: list[Forwarded], judge: Callable[[Array], tuple[Array, Array]]) -> Forwarded:
+    def concatenate(cls, batches: list[Forwarded], judge: Callable[[Array, bool], tuple[Array, Array]]) -> Forwarded:
         """Several batches as one."""
 
         def join(name: str) -> Array:
@@ -91,7 +91,9 @@ def forward(graph: Graph, model: Snapshot, x: Tensor, *, codes: bool = False) ->
     reading = _Keys(graph, len(x), codes)
     with torch.no_grad(), threads_for(len(x) * max(math.prod(n.shape) for n in graph.nodes)):
         y = flat(graph.read(model, x, reading)).cpu().numpy()  # type: ignore[arg-type]
-    return Forwarded(y, reading.key, reading.layer_keys, reading.codes, lambda some: judge(graph, model, x[some]))
+    return Forwarded(
+        y, reading.key, reading.layer_keys, reading.codes, lambda some, ties: judge(graph, model, x[some], ties=ties)
+    )
 
 
 class _Keys(Forward):
@@ -135,11 +137,16 @@ class _Keys(Forward):
         return selection.apply(z, winner).reshape(-1, *node.shape)
 
 
-def judge(graph: Graph, model: Snapshot, x: Tensor) -> tuple[Array, Array]:
+def judge(graph: Graph, model: Snapshot, x: Tensor, *, ties: bool) -> tuple[Array, Array]:
     """What rounding may have done to points (N, *input_shape).
 
     Noise as large as the numbers that meet goes along with each point, see `noise`; a choice is sure if it is further
     from a tie than `SURE` times these, or if it depends on nothing but constants that are equal.
+
+    Args:
+        ties: whether a tie that is exact in float64 is sure, whatever met in it: the first of equal entries wins, and
+            a number on a threshold is below it. That may be said of a network, not of the smallest of its regions, in
+            which what is left of a difference may have been lost.
 
     Returns:
         Whether every choice is sure, (N,), and the size of the numbers that met in each output, (N, K).
@@ -147,7 +154,7 @@ def judge(graph: Graph, model: Snapshot, x: Tensor) -> tuple[Array, Array]:
     sure, sizes = [np.zeros(0, bool)], [np.zeros((0, math.prod(graph.output.shape)))]
     step = max(4, batch(graph) // (1 + DRAWS))
     for part in x.to(model.device).split(step) if len(x) else ():
-        reading = _Noise(len(part))
+        reading = _Noise(len(part), ties)
         begin = [part, *(d * part.abs() for d in reading.draws(flat(part)).reshape(DRAWS, *part.shape))]
         with torch.no_grad():
             y = flat(graph.read(model, torch.cat(begin), reading))  # type: ignore[arg-type]
@@ -235,8 +242,9 @@ class _Noise(_Tangents):
         sure: (N,) whether no choice so far was within rounding of a tie.
     """
 
-    def __init__(self, n: int) -> None:
+    def __init__(self, n: int, ties: bool) -> None:
         super().__init__(n)
+        self.ties = ties
         self.generator, self.sure = torch.Generator().manual_seed(0), torch.ones(n, dtype=torch.bool)
 
     def draws(self, like: Tensor) -> Tensor:
@@ -250,7 +258,8 @@ class _Noise(_Tangents):
 
     def judge(self, distance: Tensor, noise: Tensor, size: Tensor) -> None:
         far = distance > SURE * (size + noise)
-        certain = far | distance.isinf() | ((distance == 0) & (noise == 0))
+        tied = distance == 0 if self.ties else (distance == 0) & (noise == 0)
+        certain = far | tied | distance.isinf()
         self.sure = self.sure.to(certain.device) & flat(certain).all(1)
 
     def add(self, value: Tensor, size: Tensor) -> Tensor:

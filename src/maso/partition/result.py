@@ -171,7 +171,7 @@ class Partition:
             for i in range(0, len(centres), step)
         ]
         return Forwarded.concatenate(
-            batches, lambda some: judge(self._graph, self._model, self.plane.points(centres[some]))
+            batches, lambda some, ties: judge(self._graph, self._model, self.plane.points(centres[some]), ties=ties)
         )
 
     def largest(self) -> str:

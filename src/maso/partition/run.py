@@ -123,7 +123,7 @@ def _compare(result: Partition, regions: Array) -> None:
     if not len(doubtful):
         return
 
-    sure, size = forwarded.judge(doubtful)
+    sure, size = forwarded.judge(doubtful, False)
     excess = error[doubtful] - AGREE * np.maximum(size, reach[doubtful]) - ROUNDING * result.scale
     if not (excess <= 0).all():
         worst, output = np.unravel_index(np.argmax(excess), excess.shape)
@@ -188,7 +188,7 @@ def _zoom_in(graph: Graph, model: Snapshot, result: Partition, vertex: Array) ->
         spent += tile.cost.total + point_cost(graph, model) * len(centres.key)
 
         known = result.keys.take(np.searchsorted(result.keys, centres.key), mode="clip") == centres.key
-        if centres.judge(np.flatnonzero(~known))[0].any():
+        if centres.judge(np.flatnonzero(~known), False)[0].any():
             raise MasoError(
                 f"partition: near {[float(s), float(t)]} there are regions that float64 does not resolve in this "
                 f"window. Use a smaller one, with its origin inside ({result.largest()})."
