@@ -163,9 +163,13 @@ def test_a_checkpoint_of_another_training_or_a_damaged_one_is_refused(tmp_path):
     for change in ((x, 1 - y, Training(epochs=1)), (x, y, Training(epochs=2)), (x[:, :, None], y, Training(epochs=1))):
         with pytest.raises(MasoError, match="another training"):
             fit(network(), *change, checkpoint=file)
-    file.write_bytes(file.read_bytes()[:100])
-    with pytest.raises(MasoError, match="damaged"):
-        fit(network(), x, y, Training(epochs=1), checkpoint=file)
+    whole = file.read_bytes()
+    entry = whole.index(b"PK\x01\x02")
+    odd = whole[: entry + 10] + b"\x63" + whole[entry + 11 :]  # a compression that there is not
+    for garbage in (whole[:100], b"PK\x03\x04", odd):
+        file.write_bytes(garbage)
+        with pytest.raises(MasoError, match="damaged"):
+            fit(network(), x, y, Training(epochs=1), checkpoint=file)
 
 
 def test_the_deadline_stops_between_epochs_and_the_same_call_goes_on(tmp_path, monkeypatch):
