@@ -25,7 +25,7 @@ from maso.partition.constants import DEEPEST, FREE, HELD_AGAIN, LATER, OUTWEIGHE
 from maso.partition.cost import Cost, row_costs
 from maso.partition.forward import Snapshot
 from maso.partition.frame import FrameReading
-from maso.partition.huge import NotFinite, blame, explain_unresolved, refuse_number
+from maso.partition.huge import NotFinite, explain_unresolved, largest, refuse_number
 from maso.partition.noise import Unresolved
 from maso.partition.plane import Plane
 
@@ -150,7 +150,7 @@ def run_tiles(
                 at = ""
                 if isinstance(error, Degenerate) and error.layer:
                     at = f" at layer {error.layer!r}"
-                    why += f"; {blame(graph, model, graph.kinks[error.layer])}"
+                    why += f"; {largest(graph, model, graph.kinks[error.layer])}"
                 raise MasoError(
                     f"partition: no certified complex{at} in the window {bounds} ({why}). {advice}"
                 ) from error
