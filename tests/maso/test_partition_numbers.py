@@ -133,7 +133,7 @@ REFUSED = {
     ),
     "lost in a sum": (
         lambda: Apply(lambda x, a: ((a(x) + 1e15) - 1e15).relu(), layer(2, 3, 0)),
-        r"layer 'relu': numbers near .*e\+15 meet in unit \d, which varies by .* is 1e\+15, in",
+        r"layer 'relu': numbers near .*e\+15 meet in unit \d, which varies by .* depends on: -?1e\+15 in",
     ),
     "lost without a trace": (
         lambda: Apply(lambda x, a: ((a(x) + 1e30) - 1e30).relu(), layer(2, 3, 0)),
@@ -171,6 +171,25 @@ def test_arguments_that_are_none(asked) -> None:
     else:
         with pytest.raises(MasoError, match="samples"):
             maso.estimate_regions(dead(1.0), SQUARE, samples=None)
+
+
+STEEP = [18633, 18009, 10598]  # units of slopes 2²⁰ and 1 meet: regions a millionth of the window wide
+
+
+@pytest.mark.parametrize("seed", STEEP)
+def test_regions_that_drown_in_numbers_of_other_places_are_refused_by_name(seed: int) -> None:
+    model, plane = next((m, p) for s, m, p, _ in habits.networks(seed // habits.DRAWS) if s == seed)
+    with pytest.raises(
+        MasoError, match=r"at layer '\d' .* the line of a unit runs through a vertex; the largest numbers"
+    ):
+        partition(model, plane)
+
+
+def test_where_a_value_is_neither_zero_nor_not_smaller_windows_say() -> None:
+    model, plane = next((m, p) for s, m, p, _ in habits.networks(1856) if s == 18567)
+    p = partition(model, plane)
+    assert p.tiles > 1
+    assert len(p) == 134  # as by clipping in rationals; in one window a sliver of 6e-22 comes to it
 
 
 # ---------------------------------------------------------------- ties

@@ -13,6 +13,10 @@ HUGE, BEYOND = 1e300, 1e280
 """Numbers from `BEYOND` on, infinity among them, are compared and moved, never calculated with: a few sums and products
 of them are more than float64 holds. They are kept at ±`HUGE`, so that small slopes leave them beyond."""
 
+DOUBTFUL = (0.05, 30.0)
+"""Between so many times its tolerance a value is neither clearly zero nor clearly not. On networks in general and in
+special position, random and of images, there was none between 0.01 and 30."""
+
 FORGOTTEN = 4
 """How many times larger than the noise of what has met in it a number may be: a bias adds none of its own."""
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from maso.partition.bits import Array, bit, entry, order_along, order_of, pack, runs, set_bits, span, sum_tokens
-from maso.partition.complex import OUTSIDE, Complex
-from maso.partition.constants import EDGES, ROWS
+from maso.partition.complex import OUTSIDE, Complex, Degenerate
+from maso.partition.constants import DOUBTFUL, EDGES, ROWS
 from maso.partition.segments import Pieces, between, check_apart, insert, sum_along
 from maso.partition.split import Points
 from maso.partition.threads import over_blocks
@@ -65,18 +65,30 @@ class Units:
 def signs(z: Array, tokens: Array, tolerance: Array, limits: tuple[Array, Array] | None) -> Units:
     """Strict signs of the values (V, n), of which those within the tolerance (n,) become zero, in place.
 
+    Values that are zero in exact arithmetic come out at less than a hundredth of the tolerance, and others seldom
+    anywhere near it. So a value close to the tolerance itself is of neither kind: numbers of other parts of the window
+    are much larger than those that meet here. There the window must be cut up.
+
     Args:
         limits: (low, high), each (n,), to be filled with the ranges of the values.
+
+    Raises:
+        Degenerate: a value is neither clearly zero nor clearly not.
     """
     vertices, n = z.shape
+    inner, outer = DOUBTFUL[0] * tolerance, DOUBTFUL[1] * tolerance
     positive = np.empty((vertices, (n + 63) // 64), np.uint64)
     touched: list[slice] = []
     ranges: list[tuple[Array, Array]] = []
 
     def block(at: slice) -> None:
         part = z[at]
-        small = np.abs(part) <= tolerance
-        if small.any():
+        size = np.abs(part)
+        near = size <= outer
+        if near.any():
+            small = size <= tolerance
+            if (near & (size > inner)).any():
+                raise Degenerate("float64 does not say whether the line of a unit runs through a vertex")
             part[small] = 0.0
             touched.append(at)
         positive[at] = pack(part > 0)

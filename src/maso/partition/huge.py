@@ -72,19 +72,28 @@ def explain_unresolved(graph: Graph, model: Any, node: Node, error: Unresolved) 
     """What to say of a unit in which numbers too large for the window meet."""
     return (
         f"partition: layer {graph.paths[node]!r}: {error}: float64 does not say what the unit does there "
-        f"({blame(graph, model, node)}). Use smaller constants, or a larger window with its origin inside."
+        f"({largest(graph, model, node)}). Use smaller constants, or a larger window with its origin inside."
     )
 
 
 def blame(graph: Graph, model: Any, node: Node) -> str:
-    """The tensor or number that a node depends on which is not finite, or else the largest."""
-    found = list(_constants(graph, model, node))
+    """The tensor or number that a node depends on which is NaN, or else the largest ones."""
+    found = sorted(
+        _constants(graph, model, node), key=lambda entry: (math.isnan(entry[1]), abs(entry[1])), reverse=True
+    )
     if not found:
         return "the window itself is to blame, no tensor of the network"
-    name, value = max(found, key=lambda entry: (math.isnan(entry[1]), abs(entry[1])))
+    name, value = found[0]
     if not math.isfinite(value):
         return f"{name} holds {'NaN' if math.isnan(value) else value}"
-    return f"the largest number that it depends on is {value:.3g}, in {name}"
+    return "the largest numbers that it depends on: " + ", ".join(f"{v:.3g} in {name}" for name, v in found[:3])
+
+
+def largest(graph: Graph, model: Any, node: Node) -> str:
+    """The largest finite numbers that a node depends on: those that its rounding errors may come from."""
+    found = sorted(_constants(graph, model, node), key=lambda entry: abs(entry[1]), reverse=True)
+    finite = [(name, value) for name, value in found if math.isfinite(value)]
+    return "the largest numbers that it depends on: " + ", ".join(f"{v:.3g} in {name}" for name, v in finite[:3])
 
 
 def _constants(graph: Graph, model: Any, node: Node) -> Iterator[tuple[str, float]]:

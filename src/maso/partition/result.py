@@ -20,7 +20,7 @@ from maso.partition import geometry
 from maso.partition.bits import Array
 from maso.partition.complex import OUTSIDE, Complex, Degenerate, Faces, walk
 from maso.partition.forward import Forwarded, Snapshot, batch, forward, judge, tangents
-from maso.partition.huge import blame
+from maso.partition.huge import largest
 from maso.partition.packed import pack, unpack
 from maso.partition.plane import Plane
 
@@ -175,8 +175,8 @@ class Partition:
         )
 
     def largest(self) -> str:
-        """The largest number that the network calculates with, and the tensor that holds it, in words."""
-        return blame(self._graph, self._model, self._graph.output)
+        """The largest numbers that the network calculates with, and the tensors that hold them, in words."""
+        return largest(self._graph, self._model, self._graph.output)
 
     def code(self, region: int) -> dict[str, Array]:
         """The code of a region: by layer, the pieces of its gates or the positions of its winners."""

@@ -25,7 +25,7 @@ from maso.partition.constants import DEEPEST, FREE, HELD_AGAIN, LATER, OUTWEIGHE
 from maso.partition.cost import Cost, row_costs
 from maso.partition.forward import Snapshot
 from maso.partition.frame import FrameReading
-from maso.partition.huge import NotFinite, explain_unresolved, refuse_number
+from maso.partition.huge import NotFinite, explain_unresolved, largest, refuse_number
 from maso.partition.noise import Unresolved
 from maso.partition.plane import Plane
 
@@ -147,7 +147,10 @@ def run_tiles(
                     else f"Raise max_bytes (now {limits.bytes:,}) or use a smaller window."
                 )
                 why = str(error) or "too little memory"
-                at = f" at layer {error.layer!r}" if isinstance(error, Degenerate) and error.layer else ""
+                at = ""
+                if isinstance(error, Degenerate) and error.layer:
+                    at = f" at layer {error.layer!r}"
+                    why += f"; {largest(graph, model, graph.kinks[error.layer])}"
                 raise MasoError(
                     f"partition: no certified complex{at} in the window {bounds} ({why}). {advice}"
                 ) from error
