@@ -232,6 +232,8 @@ def _clamp(low: float | Tensor | None = None, high: float | Tensor | None = None
 def _bound(value: float | Tensor, axes: int) -> Any:
     """A bound of `clamp`: a number, or a tensor that broadcasts against one sample of so many axes."""
     if not isinstance(value, Tensor):
+        if not math.isfinite(value):
+            raise ValueError(f"its bound {value} leaves no finite number")
         return float(value)
     if not value.isfinite().all():
         raise MasoError("clamp has an infinite bound in a tensor: clamp only the entries that have a finite one.")
