@@ -91,15 +91,18 @@ def test_readme_code_would_notice_a_wrong_map(
 
 
 def test_the_codes_of_the_page_how_to_extend_run_as_printed(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    (tmp_path / "data").mkdir()
+    monkeypatch.chdir(tmp_path)
     for table in ("AFFINE", "AXES", "GATES"):
         monkeypatch.setattr(operators, table, dict(getattr(operators, table)))
     codes = re.findall(r"```python\n(.*?)```", (ROOT / "book" / "extend.md").read_text(), re.DOTALL)
     page: dict[str, Any] = {}
     for code in codes:
         exec(compile(code, "extend.md", "exec"), page)
-        assert largest_error(capsys.readouterr().out) < 1e-12
+        if "largest error" in code:
+            assert largest_error(capsys.readouterr().out) < 1e-12
     assert {"mirror", "hinge"} <= {node.op for node in maso.trace(page["model"], page["x"]).nodes}
     with pytest.raises(maso.NotPiecewiseAffine, match="samples"):
         maso.affine_map(Sideways(page["mirror"]), torch.randn(3, 2))
