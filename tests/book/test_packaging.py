@@ -193,7 +193,9 @@ def test_make_knows_its_targets(target: str) -> None:
 
 
 def test_a_new_user_is_told_where_the_commands_live() -> None:
-    printed = subprocess.run(["make", "--no-print-directory", "--dry-run", "book"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    printed = subprocess.run(
+        ["make", "--no-print-directory", "--dry-run", "book"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
     assert ".venv/bin/python -m maso run 05 --profile quick" in printed.splitlines()[-1]
     page = (ROOT / "book" / "rerun.md").read_text()
     assert ".venv/bin/python -m maso run 01" in page
