@@ -105,6 +105,11 @@ def nodes_in(value: Any) -> Iterator[Node]:
         yield from nodes_in(list(value.values()))
 
 
+def depends(value: Any) -> bool:
+    """Whether a node in a value, an argument or several, depends on the input."""
+    return any(n.dynamic for n in nodes_in(value))
+
+
 def ancestors(nodes: Iterable[Any], inputs: Callable[[Any], Iterable[Any]]) -> set[Any]:
     """Nodes and all that their values depend on, given the inputs of one node."""
     known, todo = set(nodes), list(nodes)
@@ -116,10 +121,12 @@ def ancestors(nodes: Iterable[Any], inputs: Callable[[Any], Iterable[Any]]) -> s
 
 
 def _each(fill: Callable[[Any], Any], value: Any) -> Any:
-    """A value with everything in its lists and tuples filled in.
+    """A value with everything in its lists, tuples and dictionaries filled in.
 
     No closure calls itself here: it would keep all tensors it sees until Python looks for cycles.
     """
+    if isinstance(value, dict):
+        return {k: _each(fill, v) for k, v in value.items()}
     return type(value)(_each(fill, v) for v in value) if isinstance(value, (list, tuple)) else fill(value)
 
 
@@ -161,7 +168,7 @@ class Operator:
 
         shifts = operators.AFFINE[node.op] if linear else ()
         args = [_each(zero if i in shifts else fill, a) for i, a in enumerate(node.args)]
-        image: Tensor = node.call(*args, **{k: _each(fill, v) for k, v in node.kwargs.items()})
+        image: Tensor = node.call(*args, **_each(fill, node.kwargs))
         return image
 
     def argument(self, i: int) -> Any:
@@ -296,8 +303,7 @@ class Graph:
 
                 for node in self.nodes:
                     if node.kind == "constant":
-                        rest = {k: _each(fill, v) for k, v in node.kwargs.items()}
-                        values[node] = node.call(*_each(fill, node.args), **rest)
+                        values[node] = node.call(*_each(fill, node.args), **_each(fill, node.kwargs))
             return known[batch]
 
         env: dict[Node, Any] = {self.input: value}
@@ -333,13 +339,13 @@ def _line(branch: Any, source: Node, constants: dict[Node, Any]) -> Line:
     """A branch of `where` as an affine function of its source."""
     if branch is source:
         return 1.0, 0.0
-    if not (isinstance(branch, Node) and branch.dynamic):
+    if not depends(branch):
         value = constants[branch] if isinstance(branch, Node) else branch
         return 0.0, value[0] if isinstance(value, Tensor) and value.ndim > len(source.shape) else value
     (s, i), (t, j) = (_line(a, source, constants) for a in (*branch.args, 0.0)[:2])
     alpha = branch.kwargs.get("alpha", 1)
     if branch.op == "mul":
-        return (s * j, i * j) if _moves(branch.args[0]) else (t * i, j * i)
+        return (s * j, i * j) if depends(branch.args[0]) else (t * i, j * i)
     if branch.op == "div":
         return s / j, i / j
     if branch.op == "neg":
@@ -351,10 +357,6 @@ def _line(branch: Any, source: Node, constants: dict[Node, Any]) -> Line:
     if branch.op == "rsub":
         return t - alpha * s, j - alpha * i
     return s, i  # what only copies
-
-
-def _moves(argument: Any) -> bool:
-    return isinstance(argument, Node) and argument.dynamic
 
 
 def _where_gate(node: Node, constants: dict[Node, Any]) -> Gate:

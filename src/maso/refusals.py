@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from maso import operators
-from maso.graph import Node, nodes_in
+from maso.graph import Node, depends, nodes_in
 
 _MIXED = "along the axis of the samples: samples must not mix"
 
@@ -22,7 +22,7 @@ def check(node: Node) -> None:
         raise ValueError("it multiplies two values that both depend on the input")
     if node.op in operators.CONSTANT:
         position, does = operators.CONSTANT[node.op]
-        if any(n.dynamic for n in nodes_in(node.args[position : position + 1])):
+        if depends(node.args[position : position + 1]):
             raise ValueError(f"it {does} a value that depends on the input")
     if node.op in operators.AXES:
         _untouched(node.inputs[0], operators.AXES[node.op](*node.args, **node.kwargs), f"it acts {_MIXED}")

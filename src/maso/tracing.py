@@ -23,7 +23,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 
 from maso import judge, operators, refusals
 from maso.errors import MasoError, NotPiecewiseAffine
-from maso.graph import BATCH, Graph, Node, ancestors, nodes_in, plain
+from maso.graph import BATCH, Graph, Node, ancestors, depends, plain
 
 _SIZES = (127, 131)  # samples in the examples that are exported; the second where the program kept no symbol for it
 _OTHERS = 6  # further points at which a new graph is read, together and alone
@@ -60,20 +60,6 @@ def trace(model: nn.Module, example: Tensor) -> Graph:
         raise MasoError(f"trace: expected a torch.nn.Module, got {type(model).__name__}.")
     model = plain(model)
     check_input(model, example)
-    with torch.inference_mode(False):
-        at = judge.points(example)
-        graph = _known(model, example, at)
-        if judge.difference(graph, model, at):
-            graph = _known(model, example, at, anew=True)
-    return graph
-
-
-def _known(model: nn.Module, example: Tensor, at: Tensor, *, anew: bool = False) -> Graph:
-    """The graph that is kept with the model, or a new one, judged.
-
-    Args:
-        at: points to judge a new one at, (2, *input_shape).
-    """
     key = (
         tuple(example.shape[1:]),
         example.dtype,
@@ -81,22 +67,34 @@ def _known(model: nn.Module, example: Tensor, at: Tensor, *, anew: bool = False)
         tuple((name, type(m), m.training, m.extra_repr()) for name, m in model.named_modules()),
         tuple((name, p.shape) for name, p in model.named_parameters(remove_duplicate=False)),
     )
-    with _one_at_a_time:
-        graphs = _graphs.setdefault(model, {})
-        if anew or key not in graphs:
-            graphs.pop(key, None)
-            graph = _build(model, example)
-            if what := judge.difference(graph, model, at):
-                where = judge.first_difference(graph, model, at)
-                raise MasoError(
-                    f"{type(model).__name__}: its graph, traced just now, is not the model: {what}"
-                    f"{f'; the first module that differs is {where!r}' if where else ''}. Look there for what "
-                    "torch.export does not see: numbers that change from call to call, a branch on the number of "
-                    "samples, tensors written in place."
-                )
-            judge.check_samples(graph, model, judge.points(example, far=_OTHERS))
-            graphs[key] = graph
-        return graphs[key]
+    with torch.inference_mode(False):
+        at = judge.points(example)
+        with _one_at_a_time:
+            graphs = _graphs.setdefault(model, {})
+            if key not in graphs:
+                graphs[key] = _judged(model, example, at)
+                return graphs[key]
+            graph = graphs[key]
+        if judge.difference(graph, model, at):
+            with _one_at_a_time:
+                graphs.pop(key, None)
+                graphs[key] = graph = _judged(model, example, at)
+    return graph
+
+
+def _judged(model: nn.Module, example: Tensor, at: Tensor) -> Graph:
+    """A new graph, which agrees with the model at some points (2, *input_shape) and does not mix samples."""
+    graph = _build(model, example)
+    if what := judge.difference(graph, model, at):
+        where = judge.first_difference(graph, model, at)
+        raise MasoError(
+            f"{type(model).__name__}: its graph, traced just now, is not the model: {what}"
+            f"{f'; the first module that differs is {where!r}' if where else ''}. Look there for what torch.export "
+            "does not see: numbers that change from call to call, a branch on the number of samples, tensors written "
+            "in place."
+        )
+    judge.check_samples(graph, model, judge.points(example, far=_OTHERS))
+    return graph
 
 
 def check_input(model: nn.Module, x: Tensor) -> None:
@@ -131,12 +129,15 @@ def check_input(model: nn.Module, x: Tensor) -> None:
         raise MasoError("x holds NaN or infinity; every entry must be finite.")
 
 
-def _export(model: nn.Module, example: Tensor, size: int, *, decompose: bool) -> torch.export.ExportedProgram:
+def _export(model: nn.Module, example: Tensor, size: int) -> torch.export.ExportedProgram:
+    """The program of so many samples, taken apart and without writes in place where it holds what is no plain row."""
     samples = torch.empty((size, *example.shape[1:]), dtype=example.dtype, device=example.device)  # never read
     with _quiet():
         try:
             program = torch.export.export(model, (samples,), dynamic_shapes=({0: torch.export.Dim.AUTO},), strict=False)
-            return program.run_decompositions(dict(operators.COMPOSITES)) if decompose else program
+            if _nested(program.graph) or not _settled(program.graph):
+                program = program.run_decompositions(dict(operators.COMPOSITES))
+            return program
         except NotImplementedError as error:
             raise NotPiecewiseAffine(f"{type(model).__name__}: {error}.") from error
         except Exception as error:
@@ -202,13 +203,10 @@ def _build(model: nn.Module, example: Tensor) -> Graph:
     if isinstance(model, torch.jit.ScriptModule):
         raise MasoError(f"{type(model).__name__} is scripted; pass the module that it was made of.")
     first, second = _SIZES
-    program = _export(model, example, first, decompose=False)
-    decompose = _nested(program.graph) or not _settled(program.graph)
-    if decompose:
-        program = _export(model, example, first, decompose=True)
+    program = _export(model, example, first)
     x = next(fx for fx in program.graph.nodes if fx.name in program.graph_signature.user_inputs)
     fixed = str(x.meta["val"].shape[0]).isdigit()  # len(x) made it a plain number: a second size tells it from others
-    twin = _export(model, example, second, decompose=decompose) if fixed else program
+    twin = _export(model, example, second) if fixed else program
     return _Builder(type(model).__name__, program, twin).graph()
 
 
@@ -227,10 +225,10 @@ def _settled(graph: torch.fx.Graph) -> bool:
                 sharing.setdefault(StorageWeakRef(tensor.untyped_storage()).cdata, []).append(fx)
     for nodes in sharing.values():
         if any(map(_in_place, nodes)):
-            origin, *rest = nodes
+            origin = nodes[0]
             chain = all(_in_place(fx) and fx.args[0] is before for before, fx in itertools.pairwise(nodes))
             alone = all(len(fx.users) == 1 for fx in nodes[:-1])
-            if origin.op == "placeholder" or _in_place(origin) or not (chain and alone and rest):
+            if origin.op == "placeholder" or _in_place(origin) or not (chain and alone):
                 return False
     return True
 
@@ -381,11 +379,11 @@ class _Builder:
 
     def where(self, node: Node) -> None:
         condition, above, below = node.args
-        if not _dynamic(condition) and condition.kind != "comparison":
+        if not depends(condition) and condition.kind != "comparison":
             node.kind = "affine"
             return
         node.kind = "gate"
-        if not (isinstance(condition, Node) and condition.kind == "comparison" and not _dynamic(condition.args[1])):
+        if not (isinstance(condition, Node) and condition.kind == "comparison" and not depends(condition.args[1])):
             self.refuse(node, "only `where` on the sign of a value minus a constant is a gate")
         if not operators.COMPARISONS[condition.op]:
             above, below = below, above
@@ -481,13 +479,9 @@ def _plain(fx: torch.fx.Node) -> Callable[..., Any]:
     return operators.CALLS.get(name, getattr(torch.ops.aten, name, call) if _in_place(fx) else call)
 
 
-def _dynamic(value: Any) -> bool:
-    return any(n.dynamic for n in nodes_in([value]))
-
-
 def _follows(branch: Any, source: Node) -> bool:
     """Whether a branch of `where` is an elementwise affine function of the source alone."""
-    if branch is source or not _dynamic(branch):
+    if branch is source or not depends(branch):
         return True
     if not isinstance(branch, Node) or branch.op not in operators.ELEMENTWISE or branch.kind != "affine":
         return False

@@ -593,7 +593,9 @@ def sweep(experiment: str, *, root: Path | None = None) -> None:
     """
     folder = (root or results_folder()) / experiment
     with locked(_lock(folder), wait=False) as alone:
+        if not alone:
+            return
         named = {arrays for path in folder.glob("*.json") for arrays in _arrays_of(path)}
-        for path in [*folder.glob("*.tmp"), *folder.glob("*.npz")] if alone else []:
+        for path in [*folder.glob("*.tmp"), *folder.glob("*.npz")]:
             if path not in named:
                 path.unlink(missing_ok=True)

@@ -234,6 +234,20 @@ class _Tangents(Reading[Tensor]):
 
         return entries([fill(v) for v in values])
 
+    def windows(self, selection: Selection, values: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """The windows of a selection, with the choice of each point for its tangents.
+
+        Returns:
+            The windows (N + R N, outputs, k); of each the entry chosen, (N + R N, outputs, 1); and what cannot be
+            chosen in its place, the entry itself and padding, (N, outputs, k) bool.
+        """
+        z = self.entries(values)
+        index = selection.index.to(z.device)
+        windows = z[:, index.clamp(min=0)]
+        winner = selection.winner(z[: self.n])[..., None]
+        chosen = windows.gather(2, winner.repeat(len(z) // self.n, 1, 1))
+        return windows, chosen, (index < 0).expand(self.n, -1, -1).scatter(2, winner, True)
+
 
 class _Noise(_Tangents):
     """Tangents are noise: what rounding errors of the point's numbers are relative to, see `noise`.
@@ -277,14 +291,10 @@ class _Noise(_Tangents):
         return self.add(super().gate(node, gate, value), size)
 
     def selection(self, node: Node, selection: Selection, values: list[Tensor]) -> Tensor:
-        z = self.entries(values)
-        index = selection.index.to(z.device)
-        windows = z[:, index.clamp(min=0)]
-        winner = selection.winner(z[: self.n])[..., None]
-        best = windows.gather(2, winner.repeat(len(z) // self.n, 1, 1))
+        windows, best, idle = self.windows(selection, values)
         behind = best - windows
         behind[: self.n].masked_fill_(windows[: self.n] == best[: self.n], 0.0)  # where both are infinite
-        distance = behind[: self.n].abs().masked_fill(index < 0, torch.inf).scatter(2, winner, torch.inf)
+        distance = behind[: self.n].abs().masked_fill(idle, torch.inf)
         self.judge(distance, self.size(behind), windows[: self.n].abs() + best[: self.n].abs())
         out = super().selection(node, selection, values)
         return self.add(out, out[: self.n].abs())
@@ -304,13 +314,9 @@ class _Margins(_Tangents):
         return super().gate(node, gate, value)
 
     def selection(self, node: Node, selection: Selection, values: list[Tensor]) -> Tensor:
-        z = self.entries(values)
-        index = selection.index.to(z.device)
-        windows = z[:, index.clamp(min=0)]
-        winner = selection.winner(z[: self.n])[..., None]
-        best = windows.gather(2, winner.repeat(len(z) // self.n, 1, 1))
+        windows, best, idle = self.windows(selection, values)
         behind = best - windows
-        margin = torch.where(index < 0, torch.inf, behind[: self.n].abs()).scatter(2, winner, torch.inf)
+        margin = behind[: self.n].abs().masked_fill(idle, torch.inf)
         self.margins.append((margin, self.squares(behind[self.n :])))
         return super().selection(node, selection, values)
 

@@ -75,6 +75,10 @@ class Inputs:
     scale: Array
     everywhere: bool
 
+    def slack(self, threshold: Array) -> Array:
+        """What counts as on a threshold of every unit, (size,) → (size,)."""
+        return GAMMA * (self.scale + np.abs(threshold))
+
 
 @dataclass(frozen=True, eq=False)
 class Meetings:
@@ -108,7 +112,7 @@ def meetings(pieces: Pieces, inputs: Inputs, kink: int) -> Meetings:
     piece, always = np.zeros(size, np.int64), np.zeros(size, np.int64)
     parts = []
     for i, threshold in enumerate(pieces.thresholds):
-        slack = GAMMA * (inputs.scale + np.abs(threshold))
+        slack = inputs.slack(threshold)
         token = gate_tokens(kink, i, size)
         above = inputs.high - threshold > slack
         both = above & (inputs.low - threshold <= slack)
@@ -134,8 +138,8 @@ def outlook(pieces: Pieces, inputs: Inputs, varies: Array, cutting: Array) -> tu
     """
     low, high, scale = inputs.low, inputs.high, inputs.scale
     for threshold in pieces.thresholds:
-        reach, slack = np.maximum(high - threshold, threshold - low), GAMMA * (scale + np.abs(threshold))
-        check_resolved(reach, slack, varies, np.arange(len(reach)))
+        reach = np.maximum(high - threshold, threshold - low)
+        check_resolved(reach, inputs.slack(threshold), varies, np.arange(len(reach)))
 
     # a unit hands on what has met in it by the steepest piece that it reaches: nothing where it is always off
     steepest, offset, last = np.zeros(len(scale)), np.zeros(len(scale)), len(pieces.thresholds)

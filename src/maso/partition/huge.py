@@ -86,7 +86,7 @@ def blame(graph: Graph, model: Any, node: Node) -> str:
     name, value = found[0]
     if not math.isfinite(value):
         return f"{name} holds {'NaN' if math.isnan(value) else value}"
-    return "the largest numbers that it depends on: " + ", ".join(f"{v:.3g} in {name}" for name, v in found[:3])
+    return largest(graph, model, node)
 
 
 def largest(graph: Graph, model: Any, node: Node) -> str:

@@ -6,14 +6,13 @@ Nodes refer to each other by number, so that a deep network needs no deep recurs
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from functools import reduce
 from typing import Any
 
 import torch
 
 from maso.errors import MasoError
-from maso.graph import BATCH, Graph, Node
+from maso.graph import BATCH, Graph, Node, _each
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,14 +75,6 @@ def unpack(packed: dict[str, Any]) -> Graph:
 def _all(graph: Graph) -> list[Node]:
     """Every node once: the input, parameters and constants, then the operators in order."""
     return list(dict.fromkeys([graph.input, *graph._bindings, *graph.nodes]))
-
-
-def _each(change: Callable[[Any], Any], value: Any) -> Any:
-    if isinstance(value, (list, tuple)):
-        return type(value)(_each(change, v) for v in value)
-    if isinstance(value, dict):
-        return {k: _each(change, v) for k, v in value.items()}
-    return change(value)
 
 
 def _name(node: Node) -> Any:
