@@ -45,6 +45,9 @@ CLOSE_LOOKS = 4
 ZOOM = 1e-9
 """Side of each closer look, relative to the one before: far more than rounding, far less than regions that are seen."""
 
+CLOSER = 1e-3
+"""The same, where the last look could not be made: what is seen there says no more precisely where to look."""
+
 ZOOMS = 8
 """Closer looks at one vertex; coordinates in float64 are exhausted after two, but at the origin."""
 

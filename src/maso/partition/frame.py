@@ -444,7 +444,10 @@ class FrameReading(Reading[Node]):
         self.settle(next(v for v in values if isinstance(v, Node)))
         operands = [self.rows[v] if isinstance(v, Node) else v.to(torch.float64).clamp(-HUGE, HUGE) for v in values]
         entries = torch.broadcast_tensors(*operands)
-        rows = torch.cat([v.reshape(len(v), -1) for v in entries], 1) * selection.sign
+        flat = [v.reshape(len(v), -1) for v in entries]
+        rows = flat[0] if len(flat) == 1 else torch.cat(flat, 1)
+        if selection.sign < 0:
+            rows = -rows
         index, kink = selection.index.numpy(), self.number[node]
         varies = noise.variation(rows)
         winner, open_windows, candidates, ranges = prune(rows, index, varies, self.bounds)
@@ -470,7 +473,9 @@ class FrameReading(Reading[Node]):
         reach[open_windows] += np.where(there, varies[candidates], 0.0).max(1, initial=0.0)
 
         def base(out: Tensor) -> None:
-            torch.index_select(rows[: len(out)], 1, entry, out=out).mul_(selection.sign)
+            torch.index_select(rows[: len(out)], 1, entry, out=out)
+            if selection.sign < 0:
+                out.neg_()
 
         self.emit(node, base, open_windows[new], Block(game.values.take(value[new], 1) * selection.sign), (size, reach))
         return node

@@ -100,7 +100,7 @@ def absolute(rows: Tensor) -> Tensor:
 
 def variation(rows: Tensor) -> Array:
     """How far what has met in every number varies in the window, were it not to cancel: (HEAD + r, n) → (n,)."""
-    found: Array = ((rows[HEAD - 1] - rows[0]).abs_() / _AMPLIFIED).cpu().numpy()
+    found: Array = (rows[HEAD - 1] - rows[0]).abs_().mul_(1 / _AMPLIFIED).cpu().numpy()
     return found
 
 

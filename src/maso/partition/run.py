@@ -11,12 +11,13 @@ from maso.errors import MasoError
 from maso.graph import Graph
 from maso.partition.bits import Array
 from maso.partition.complex import Degenerate
-from maso.partition.constants import AGREE, CLOSE_LOOKS, FINEST, ROUNDING, SHARE, ZOOM, ZOOMS
+from maso.partition.constants import AGREE, CLOSE_LOOKS, CLOSER, FINEST, ROUNDING, SHARE, ZOOM, ZOOMS
 from maso.partition.cost import centres_to_check, point_cost
 from maso.partition.cut import TooMany
 from maso.partition.estimate import Estimate, estimate
 from maso.partition.forward import Snapshot, forward
 from maso.partition.network import read_on_plane
+from maso.partition.noise import Unresolved
 from maso.partition.plane import Plane
 from maso.partition.result import Partition
 from maso.partition.threads import lend_threads
@@ -167,9 +168,9 @@ def _zoom_in(graph: Graph, model: Snapshot, result: Partition, vertex: Array) ->
     """
     s, t = vertex
     s0, s1, t0, t1 = result.plane.bounds
-    spent = 0.0
-    for level in range(1, ZOOMS + 1):
-        w, h = ZOOM**level * (s1 - s0), ZOOM**level * (t1 - t0)
+    spent, side = 0.0, ZOOM
+    for _ in range(ZOOMS):
+        w, h = side * (s1 - s0), side * (t1 - t0)
         bounds = (max(s0, s - w), min(s1, s + w), max(t0, t - h), min(t1, t + h))
         if not (bounds[1] - bounds[0] > 1e-12 * abs(s) and bounds[3] - bounds[2] > 1e-12 * abs(t)):
             break  # the coordinates themselves are no finer
@@ -179,11 +180,12 @@ def _zoom_in(graph: Graph, model: Snapshot, result: Partition, vertex: Array) ->
             break  # nor are the inputs: every step drowns in them
         try:
             tile = run_window(graph, model, small, Limits(100_000, default_bytes()))
-        except Degenerate as error:
+        except (TooMany, TooLarge, Unresolved):
+            break
+        except Degenerate as error:  # a little closer it may be clear
             spent += error.cost
-            break
-        except (TooMany, TooLarge):
-            break
+            side *= CLOSER
+            continue
         centres = forward(graph, model, small.points(tile.faces.centre))
         spent += tile.cost.total + point_cost(graph, model) * len(centres.key)
 
@@ -197,4 +199,5 @@ def _zoom_in(graph: Graph, model: Snapshot, result: Partition, vertex: Array) ->
         if not len(meeting):
             break
         s, t = tile.cells.x[meeting[0]]
+        side *= ZOOM
     return spent
