@@ -397,11 +397,15 @@ def test_networks_with_habits_agree_with_clipping(block: int) -> None:
 
 def test_certificates_look_closely_within_a_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     """Looks that fail cost what they took: a network in which every look fails does not look at every vertex."""
-    looks = []
-    original = run.run_window
+    looks, tries = [], []
+    original, zoom_in = run.run_window, run._zoom_in
+
+    def looking(*args: object) -> float:
+        looks.append(args[3])
+        return zoom_in(*args)
 
     def failing(*args: object, **kwargs: object) -> object:
-        looks.append(args[2])
+        tries.append(args[2])
         original(*args, **kwargs)
         error = Degenerate("on purpose")
         error.cost = 1e12
@@ -410,7 +414,9 @@ def test_certificates_look_closely_within_a_budget(monkeypatch: pytest.MonkeyPat
     model, plane = generic(5)
     graph, snapshot = read_network(model, plane.origin)
     p = partition(model, plane)
+    monkeypatch.setattr(run, "_zoom_in", looking)
     monkeypatch.setattr(run, "run_window", failing)
     monkeypatch.setattr(type(p), "snapped", property(lambda self: np.arange(len(self.vertices))))
     run._look_closer(graph, snapshot, p, budget=1e9)
     assert len(looks) == run.CLOSE_LOOKS
+    assert len(tries) == 2 * run.CLOSE_LOOKS  # once more a little closer; then the coordinates are no finer
