@@ -87,6 +87,6 @@ EXPERIMENTS = [
     ),
     Experiment("05-templates", run=run_templates, grid=_templates, recipes=_recipes),
     Experiment("05-widths", run=run_templates, grid=_widths, recipes=_recipes),
-    Experiment("05-memory", run=run_memory, grid=_memory, recipes=_recipes, worth=8.3),
-    Experiment("05-memory-widths", run=run_memory, grid=_memory_widths, recipes=_recipes, worth=7.5),
+    Experiment("05-memory", run=run_memory, grid=_memory, recipes=_recipes, worth=9.45),
+    Experiment("05-memory-widths", run=run_memory, grid=_memory_widths, recipes=_recipes, worth=5.5),
 ]

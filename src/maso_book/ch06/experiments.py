@@ -125,7 +125,7 @@ EXPERIMENTS = [
         "06-cases",
         run=run_penalised,
         grid=_case_grid,
-        worth=7.8,
+        worth=9.0,
     ),
     Experiment("06-cost", run=run_cost, grid=same_grid(quick=[Cost(0, batch=32, rounds=3)], paper=[Cost(0)])),
 ]

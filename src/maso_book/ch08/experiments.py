@@ -89,7 +89,7 @@ EXPERIMENTS = [
         quick=_quick("none", "augmented", seeds=(0,), network="small_resnet", projections=2),
         full=_cifar100(),
     )),
-    Experiment("08-explicit", run=run_arm, recipes=_recipes, worth=8.4, grid=_on_gpu(
+    Experiment("08-explicit", run=run_arm, recipes=_recipes, worth=9.1, grid=_on_gpu(
         quick=_quick("rugosity, strong", "relative, strong", seeds=(0,)),
         full=[_arm(seed, way) for seed, way in product(SEEDS, PENALISED)],
     )),

@@ -74,7 +74,7 @@ EXPERIMENTS = [
             [_learned(seed, "cifar100", unit) for seed, unit in product(SEEDS, UNITS)],
         ),
         _recipes,
-        worth=6.2,
+        worth=8.8,
     ),
     Experiment(
         "09-softened",
@@ -84,7 +84,7 @@ EXPERIMENTS = [
             [Softening(seed, dataset) for dataset, seed in product(DATASETS, SEEDS)],
         ),
         _recipes,
-        worth=8.7,
+        worth=9.34,
     ),
     Experiment(
         "09-robust",
@@ -94,7 +94,7 @@ EXPERIMENTS = [
             [Robust(seed, dataset) for dataset, seed in product(DATASETS, SEEDS)],
         ),
         _recipes,
-        worth=8.2,
+        worth=9.33,
     ),
     Experiment(
         "09-transfer",
@@ -104,6 +104,6 @@ EXPERIMENTS = [
             [Transfer(s, d, target=t) for (d, t), s in product([DATASETS, DATASETS[::-1]], SEEDS)],
         ),
         _recipes,
-        worth=7.6,
+        worth=9.32,
     ),
 ]
