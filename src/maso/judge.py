@@ -27,8 +27,9 @@ _NOISES, _SPREADS = 8, 16  # beyond: so many readings with rounding noise, and h
 def points(x: Tensor, *, far: int = 0) -> Tensor:
     """The first sample, a point near it, and points as far from 0 in other directions: (2 + far, *input_shape)."""
     first = x[:1].detach()
-    generator = torch.Generator().manual_seed(0)
-    directions = torch.randn((1 + far, *first.shape[1:]), generator=generator, dtype=torch.float64)
+    generator = torch.Generator("cpu").manual_seed(0)
+    size = (1 + far, *first.shape[1:])
+    directions = torch.randn(size, generator=generator, dtype=torch.float64, device="cpu")
     length = float(first.double().norm()) or 1.0
     moves = (length * nn.functional.normalize(directions.flatten(1))).reshape(directions.shape).to(first)
     return torch.cat([first, first + _NEAR * moves[:1], moves[1:]])
@@ -120,7 +121,7 @@ class _Noisy(Forward):
     """The network with rounding made visible: noise of one rounding of the largest number of every tensor."""
 
     def __init__(self, seed: int, unit: float) -> None:
-        self.generator, self.unit = torch.Generator().manual_seed(seed), unit
+        self.generator, self.unit = torch.Generator("cpu").manual_seed(seed), unit
 
     def affine(self, operator: Operator) -> Any:
         out = super().affine(operator)
@@ -134,7 +135,7 @@ class _Noisy(Forward):
 
     def noise(self, value: Tensor) -> Tensor:
         size = torch.where(value.isfinite(), value, 0).abs().amax()
-        sign = 2 * torch.randint(0, 2, value.shape, generator=self.generator) - 1
+        sign = 2 * torch.randint(0, 2, value.shape, generator=self.generator, device="cpu") - 1
         return value + self.unit * size * sign.to(value)
 
 

@@ -259,11 +259,11 @@ class _Noise(_Tangents):
     def __init__(self, n: int, ties: bool) -> None:
         super().__init__(n)
         self.ties = ties
-        self.generator, self.sure = torch.Generator().manual_seed(0), torch.ones(n, dtype=torch.bool)
+        self.generator, self.sure = torch.Generator("cpu").manual_seed(0), torch.ones(n, dtype=torch.bool)
 
     def draws(self, like: Tensor) -> Tensor:
         """Random numbers of variance one, different for every number of each point: (N, …) → (DRAWS, N, …)."""
-        numbers = torch.rand((DRAWS, *like.shape), generator=self.generator, dtype=torch.float64)
+        numbers = torch.rand((DRAWS, *like.shape), generator=self.generator, dtype=torch.float64, device="cpu")
         return ((numbers - 0.5) * 12**0.5).to(like.device)
 
     def size(self, value: Tensor) -> Tensor:

@@ -89,8 +89,8 @@ def _portions(n: int) -> list[int]:
 
 @cache
 def _table() -> Tensor:
-    generator = torch.Generator().manual_seed(0)
-    return torch.rand(_TABLE, generator=generator, dtype=torch.float64).sub_(0.5).mul_(12**0.5)
+    generator = torch.Generator("cpu").manual_seed(0)
+    return torch.rand(_TABLE, generator=generator, dtype=torch.float64, device="cpu").sub_(0.5).mul_(12**0.5)
 
 
 def absolute(rows: Tensor) -> Tensor:
