@@ -30,7 +30,7 @@ from maso_book.locks import locked
 from maso_book.queue import Queued, queue
 from maso_book.training import OutOfTime
 
-FILES, FILE_BYTES = 8, 15 * 2**20
+FILES, FILE_BYTES = 4, 15 * 2**20
 """How many files are brought back at most, and how large one of them is."""
 BROKEN = 3
 """Exit code of a worker whose device answers no more: a new process takes its place."""
