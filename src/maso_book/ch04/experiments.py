@@ -131,9 +131,9 @@ def _recipes(config: Network) -> list[Recipe]:
 
 EXPERIMENTS = [
     Experiment("04-airplane", run_airplane, _airplane, recipes=_recipes, worth=10),
-    Experiment("04-pictures", run_pictures, _pictures, recipes=_recipes, worth=9.38),
-    Experiment("04-sanity", run_sanity, _sanity, recipes=_recipes, worth=9.36),
-    Experiment("04-prior", run_prior, _prior, recipes=_recipes, worth=8.9),
+    Experiment("04-pictures", run_pictures, _pictures, recipes=_recipes, worth=9.44),
+    Experiment("04-sanity", run_sanity, _sanity, recipes=_recipes, worth=9.46),
+    Experiment("04-prior", run_prior, _prior, recipes=_recipes, worth=9.45),
     Experiment("04-templates", run_templates, _templates, recipes=_recipes, worth=9.42),
     Experiment("04-airplane-large", run_airplane, _airplane_large, recipes=_recipes, worth=6),
 ]

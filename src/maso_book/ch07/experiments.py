@@ -84,7 +84,7 @@ EXPERIMENTS = [
     Experiment("07-agreement", run_agreement, _agreement, _recipes),
     Experiment("07-labels", run_agreement, _labels, _recipes),
     Experiment("07-twins", run_depth, _twins, _recipes, worth=9.44),
-    Experiment("07-all-images", run_depth, _all_images, _recipes, worth=6.5),
+    Experiment("07-all-images", run_depth, _all_images, _recipes, worth=9.48),
     Experiment(
         "07-metric",
         on_cpu(run_metric),
