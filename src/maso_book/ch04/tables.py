@@ -91,17 +91,6 @@ def cause(records: Sequence[Record]) -> str:
     return _markdown(head, "ll" + "r" * (len(conditions) + 1), rows)
 
 
-def edition(records: Sequence[Record]) -> str:
-    """A line that says so where these are the records of the first edition; empty otherwise."""
-    if not is_first_edition(records):
-        return ""
-    return (
-        "*The runs of the second edition (new seeds, all training images, calibrated controls) have no records here "
-        "yet. What follows shows, but for the airplane, those of the first: seeds 0 to 4, trained for few epochs on a "
-        "CPU, the untrained network as it was initialised, pixels counted from black, margins not divided.*"
-    )
-
-
 def training(records: Sequence[Record]) -> str:
     """How the networks of these records were trained, and what came of it: a row for each group."""
     configs = {record.hash: {"noise": 0.0, "attack": 0.0, "augment": False} | record.config for record in records}
