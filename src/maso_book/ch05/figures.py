@@ -227,10 +227,18 @@ def parts(records: Sequence[Record]) -> pd.DataFrame:
     return kept.melt(["arm", "width", "labels", "seed"], var_name="part", value_name="cosine")
 
 
+_ROOM = 1.7
+"""Ratio of two epochs whose labels do not touch."""
+
+
 def epoch_axis(ax: Axes, epochs: Iterable[int]) -> Axes:
-    """Epochs in logarithmic steps, from 0 on, with a tick at each that occurs."""
-    ticks = sorted({int(epoch) for epoch in epochs})
-    ax.set_xscale("symlog", linthresh=max(1, ticks[1]), linscale=0.5)
+    """Epochs in logarithmic steps, from 0 on, with a tick at the last and at each before that leaves room for it."""
+    known = sorted({int(epoch) for epoch in epochs})
+    ax.set_xscale("symlog", linthresh=max(1, known[1]), linscale=0.5)
+    ticks = known[-1:]
+    for epoch in known[-2::-1]:
+        if _ROOM * epoch <= ticks[0]:
+            ticks.insert(0, epoch)
     return _tick(ax, ticks)
 
 

@@ -9,6 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from maso_book.ch06.penalised import NONE
@@ -121,6 +122,7 @@ def forest(axes: Sequence[Axes], gains: pd.DataFrame) -> None:
         ax.set_yticks(places, labels=labels if ax is axes[0] else [""] * len(places))
         ax.grid(axis="y", visible=False)
         ax.set(xlabel=label, ylim=(-0.7, len(places) - 0.3))
+        ax.xaxis.set_major_locator(MaxNLocator(4))
 
 
 MATRICES = {
@@ -138,8 +140,10 @@ def matrices(shown: dict[str, Record]) -> Figure:
         shown: what to write beside a line → a record with arrays.
     """
     fig, axes = plt.subplots(len(shown), len(MATRICES), figsize=(9.6, 0.4 + 2.4 * len(shown)), squeeze=False)
+    for ax, words in zip(axes[0], MATRICES.values(), strict=True):
+        ax.set_title(words, fontsize="small")
     for line, (name, record) in zip(axes, shown.items(), strict=True):
-        for ax, (key, words) in zip(line, MATRICES.items(), strict=True):
+        for ax, key in zip(line, MATRICES, strict=True):
             cosines = record.arrays[key].astype(float)
             off = cosines[~np.eye(len(cosines), dtype=bool)]
             np.fill_diagonal(cosines, np.nan)
@@ -147,8 +151,6 @@ def matrices(shown: dict[str, Record]) -> Figure:
             ax.grid(visible=False)
             ax.set_xlabel(f"mean |cos| {np.abs(off).mean():.3f}", fontsize="small")
             ax.set(xticks=[], yticks=[])
-            if line is axes[0]:
-                ax.set_title(words, fontsize="small")
         names = CLASSES[record.config["dataset"]]
         line[0].set_yticks(range(len(names)), labels=names, fontsize=6)
         line[0].set_ylabel(name)
