@@ -15,6 +15,7 @@ import os
 import subprocess
 import sys
 import tarfile
+import tempfile
 import time
 import traceback
 from collections.abc import Iterable, Iterator
@@ -262,32 +263,42 @@ def collect(folder: Path) -> dict[str, int]:
         How many files of each kind were taken.
 
     Raises:
-        MasoError: a file is no such archive, or a record in it is not whole; what was taken before it stays.
+        MasoError: a file is no such archive, or records in it are not whole, which are named; all others are taken.
     """
     root = maso_book.tree.root()
     taken = {"records": 0, "networks": 0, "logs": 0}
-    for part in sorted(folder.glob("part-*.tar.gz")):
-        try:
-            with tarfile.open(part) as archive:
-                contents = {
-                    entry.name: file.read() for entry in archive if (file := archive.extractfile(entry)) is not None
-                }
-        except (tarfile.TarError, EOFError, OSError) as error:
-            raise MasoError(f"{part} cannot be read ({error}). Bring it back again.") from error
-        for name in sorted(contents, key=lambda name: name.endswith(".json")):  # arrays first: a record names its own
-            kind = _kind(Path(name))
-            target = root / name
-            if kind is None:
-                raise MasoError(f"{part} holds {name!r}, which is no record, network or log.")
-            if kind == "records" and target.is_file():
+    with tempfile.TemporaryDirectory() as aside:
+        for part in sorted(folder.glob("part-*.tar.gz")):
+            for name, content in _contents(part).items():
+                kind = _kind(Path(name))
+                if kind is None:
+                    raise MasoError(f"{part} holds {name!r}, which is no record, network or log.")
+                if kind != "records":
+                    records.write(root / name, content)
+                    taken[kind] += 1
+                elif not (root / name).is_file():
+                    records.write(Path(aside) / name, content)  # its arrays may be in the next part
+        broken = []
+        for path in sorted(Path(aside).glob("results/*/*.json")):
+            try:
+                records.load(path)
+            except MasoError as error:
+                broken.append(str(error).replace(f"{aside}/", ""))
                 continue
-            records.write(target, contents[name])
-            if kind == "records" and name.endswith(".json"):
-                records.load(target)
-                taken["records"] += 1
-            elif kind != "records":
-                taken[kind] += 1
+            for file in (*path.parent.glob(f"{path.stem}-*.npz"), path):  # arrays first: a record names its own
+                records.write(root / file.relative_to(aside), file.read_bytes())
+            taken["records"] += 1
+    if broken:
+        raise MasoError(f"{len(broken)} records did not come back whole and were left out: {' '.join(broken)}")
     return taken
+
+
+def _contents(part: Path) -> dict[str, bytes]:
+    try:
+        with tarfile.open(part) as archive:
+            return {entry.name: file.read() for entry in archive if (file := archive.extractfile(entry)) is not None}
+    except (tarfile.TarError, EOFError, OSError) as error:
+        raise MasoError(f"{part} cannot be read ({error}). Bring it back again.") from error
 
 
 def _kind(name: Path) -> str | None:

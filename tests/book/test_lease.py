@@ -193,3 +193,23 @@ def test_an_archive_may_hold_records_networks_and_logs_alone(
     (tmp_path / "part-0.tar.gz").write_bytes(b"no archive")
     with pytest.raises(MasoError, match="cannot be read"):
         lease.collect(tmp_path)
+
+
+def test_a_record_that_did_not_come_back_whole_is_left_out_and_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tree").mkdir()
+    root = toy.tree(tmp_path / "tree")
+    monkeypatch.setenv("MASO_ROOT", str(root))
+    for n in (3, 4):
+        records.save("01-powers", toy.Config(n), *toy.measure(toy.Config(n)), toy.MADE)
+    paths = sorted((root / "results" / "01-powers").glob("*.json"))
+    whole, cut = [[path, *path.parent.glob(f"{path.stem}-*.npz")] for path in paths]
+    sent = [(str(file.relative_to(root)), file.read_bytes()) for file in (*whole, *cut)]
+    for file in (*whole, *cut):
+        file.unlink()
+    (tmp_path / "part-0.tar.gz").write_bytes(lease._archive(sent[:1]))  # its arrays come in the next part
+    (tmp_path / "part-1.tar.gz").write_bytes(lease._archive(sent[1:-1]))
+    with pytest.raises(MasoError, match=f"1 records did not come back whole.*results/01-powers/{paths[1].stem}"):
+        lease.collect(tmp_path)
+    assert [path.is_file() for path in paths] == [True, False]
