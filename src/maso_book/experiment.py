@@ -38,6 +38,8 @@ class Experiment:
         grid: profile → configurations: frozen dataclasses with at least `seed: int`; see the module's text.
         recipes: configuration → the networks that `run` asks of `maso_book.trained`. They are trained before
             it, together with those of the cells to come where that is faster, and not counted in its seconds.
+        trains: configuration → networks that take as long to train as those that `run` trains within itself; the queue
+            for a GPU says by them how long a cell takes.
         worth: its place in the queue for a GPU (`maso_book.queue`), larger first; 0 where it needs none.
     """
 
@@ -45,6 +47,7 @@ class Experiment:
     run: Callable[[Any], tuple[Rows, dict[str, np.ndarray]]]
     grid: Callable[[str], list[Any]]
     recipes: Callable[[Any], list[Recipe]] | None = None
+    trains: Callable[[Any], list[Recipe]] | None = None
     worth: float = 0.0
 
     @property

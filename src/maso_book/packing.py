@@ -57,7 +57,7 @@ def pack(folder: Path, *, minutes: float, workers: int = 1, limit: int = 50 * 2*
     cells = [cell for cell, _, fits in timetable(missing, minutes, workers) if fits] or missing[:1]
     shutil.rmtree(folder, ignore_errors=True)
     aside = folder / "aside"
-    names = dict.fromkeys(recipe.dataset for cell in cells for recipe in cell.recipes)
+    names = dict.fromkeys(each.dataset for cell in cells for each in (*cell.recipes, *cell.trained_within))
     files = [path for name in names if name != "digits" for path in _pictures(name, aside / "data")]
     files += _trainings(cells, aside / "networks")
     calls: list[tuple[int, list[Path]]] = []

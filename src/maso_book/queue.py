@@ -23,8 +23,10 @@ RATE = 140e12
 """Operations a second in bfloat16 that a training reaches where arithmetic limits it."""
 LAUNCH = 7e-6
 """Seconds between two kernels of a CUDA graph; a layer has about eight of them in a training step."""
-PENALTY = 4.0
-"""Steps that a step with a penalty costs, which differentiates twice."""
+TWICE, TWICE_COST = ("templates", "rugosity", "relative_rugosity"), 3.0
+"""The penalties that differentiate twice, and the steps that a step with one of them costs."""
+SIDE_BY_SIDE = 1.7
+"""How much more several processes get through than one: they share one device, and four fill it (H200)."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,11 @@ class Queued:
         """The networks that it needs."""
         return self.experiment.recipes(self.config) if self.experiment.recipes else []
 
+    @property
+    def trained_within(self) -> list[Recipe]:
+        """Networks that take as long as those that it trains within its run."""
+        return self.experiment.trains(self.config) if self.experiment.trains else []
+
 
 def queue(profile: str = "full", root: Path | None = None) -> list[Queued]:
     """The cells that are missing, the worthiest experiment first, each in the order of its grid.
@@ -62,7 +69,7 @@ def seconds(recipe: Recipe) -> float:
     """What training this network on a GPU takes, by estimate."""
     how, images = recipe.training, len(data(recipe).x)
     operations, layers = _counted(recipe)
-    passes = (3.0 + 3.0 * how.attack_steps * (how.attack > 0)) * (PENALTY if how.penalty else 1.0)
+    passes = (3.0 + 3.0 * how.attack_steps * (how.attack > 0)) * (TWICE_COST if how.penalty in TWICE else 1.0)
     step = max(passes * 2 * operations * how.batch / RATE, passes / 3 * layers * 8 * LAUNCH)
     return how.epochs * -(-images // how.batch) * step
 
@@ -95,12 +102,13 @@ def timetable(cells: list[Queued], minutes: float, workers: int = 1) -> Iterator
     Args:
         cells: in the order in which they are run.
         minutes: how long the slot is.
-        workers: trainings that are under way at a time.
+        workers: trainings that are under way at a time; more than one get through `SIDE_BY_SIDE` as much.
     """
     known: set[Recipe] = set()
     total = 0.0
     for cell in cells:
-        own = sum(seconds(recipe) for recipe in cell.recipes if recipe not in known)
+        fresh = [recipe for recipe in cell.recipes if recipe not in known]
+        own = sum(seconds(recipe) for recipe in [*fresh, *cell.trained_within])
         known.update(cell.recipes)
         total += own
-        yield cell, own, total <= 60 * minutes * workers
+        yield cell, own, total <= 60 * minutes * (SIDE_BY_SIDE if workers > 1 else 1)

@@ -134,10 +134,11 @@ def test_each_command_goes_on_without_a_broken_notebook(
 
 
 def test_each_command_goes_on_without_a_broken_module(
-    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for arguments, about, failed in (
         (["queue"], "3 cells are missing", "96"),
+        (["lease", "pack", str(tmp_path / "sent"), "--minutes", "1"], "3 cells, in ", "96"),
         (["verify", "--rerun"], "97-powers: nothing recorded", "96"),
         (["run", "--profile", "full"], "97-powers: 2 of 2 cells recorded", "96"),
         (["run", "96", "--profile", "full"], "", "96"),

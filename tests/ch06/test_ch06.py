@@ -35,6 +35,7 @@ from maso_book.ch06.penalised import (
 from maso_book.ch06.verdicts import chosen, detectable, gains, networks, outcome, verdicts
 from maso_book.experiment import Experiment
 from maso_book.networks import small_cnn
+from maso_book.queue import Queued
 from maso_book.records import Record, as_dict, content_hash, tidy
 from maso_book.results import cells
 from maso_book.statistics import Interval
@@ -93,6 +94,16 @@ def test_baselines_come_first_and_cases_are_left_to_a_gpu() -> None:
     assert [(c.seed, c.penalty) for c in whole[10:25:5]] == [(0, DECIDING[0]), (0, DECIDING[1]), (1, DECIDING[0])]
     assert cells(experiment("06-cases"), "paper") == []
     assert len(cells(experiment("06-cases"), "full")) == 75
+
+
+def test_the_queue_knows_what_a_cell_trains_within_itself() -> None:
+    for config in cells(experiment("06-cases"), "full"):
+        (like,) = Queued(experiment("06-cases"), config, Path("none")).trained_within
+        assert (like.dataset, like.training.epochs, like.training.penalty) == (
+            config.dataset,
+            config.epochs,
+            config.penalty,
+        )
 
 
 def test_the_tuning_grid_is_no_smaller_than_that_of_the_strengths() -> None:

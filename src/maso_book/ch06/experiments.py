@@ -92,6 +92,11 @@ def _tuning_recipes(config: Tuning) -> list[Recipe]:
     return list(config.grid().values())
 
 
+def _like(config: Penalised) -> list[Recipe]:
+    """The network of a cell but for its rates and its λ, which are chosen by others."""
+    return [replace(config, strength=0.0).recipe]
+
+
 EXPERIMENTS = [
     Experiment(
         "06-frames",
@@ -115,12 +120,14 @@ EXPERIMENTS = [
         "06-penalties",
         run=run_penalised,
         grid=_main_grid,
+        trains=_like,
         worth=9.5,
     ),
     Experiment(
         "06-cases",
         run=run_penalised,
         grid=_case_grid,
+        trains=_like,
         worth=9.0,
     ),
     Experiment("06-cost", run=run_cost, grid=same_grid(quick=[Cost(0, batch=32, rounds=3)], paper=[Cost(0)])),

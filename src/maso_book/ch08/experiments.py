@@ -17,6 +17,7 @@ from maso_book.ch08.crops import Crop, run_crop
 from maso_book.ch08.taylor import Identity, run_identity
 from maso_book.experiment import Experiment, on_cpu, same_grid
 from maso_book.trained import Recipe
+from maso_book.training import Training
 
 SEEDS = range(5)
 QUICK_SEEDS = range(2)
@@ -74,6 +75,11 @@ def _on_gpu(quick: list[Any], full: list[Any]) -> Callable[[str], list[Any]]:
     return lambda profile: {"quick": quick, "paper": [], "full": full}[profile]
 
 
+def _like(config: Crop) -> list[Recipe]:
+    """The network of a cell, on whole images."""
+    return [Recipe(config.dataset, config.network, Training(config.epochs), samples=config.samples)]
+
+
 def _recipes(config: Arm) -> list[Recipe]:
     return [config.recipe]
 
@@ -93,7 +99,7 @@ EXPERIMENTS = [
         quick=_quick("rugosity, strong", "relative, strong", seeds=(0,)),
         full=[_arm(seed, way) for seed, way in product(SEEDS, PENALISED)],
     )),
-    Experiment("08-crops", run=run_crop, worth=5, grid=_on_gpu(
+    Experiment("08-crops", run=run_crop, trains=_like, worth=5, grid=_on_gpu(
         quick=[Crop(seed, size, "digits", samples=250, epochs=2, points=16) for seed in (0, 1) for size in (28, 32)],
         full=[Crop(seed, size) for seed, size in product(SEEDS, (28, 32))],
     )),
