@@ -148,6 +148,7 @@ def write_generated(root: Path) -> dict[str, str]:
     found = verdicts(root, failed)
     for name, text in {
         "claims.md": _claims_page(root, found),
+        "found.md": _findings(root, found),
         "front.md": _front_list(root, found),
         "picture.md": _front_picture(folder),
         "records.md": _records_table(root),
@@ -204,6 +205,25 @@ def _anchor(claim_id: str) -> str:
     return "claim-" + claim_id.replace(".", "-")
 
 
+def _findings(root: Path, found: dict[str, Verdict]) -> str:
+    """What was found, a sentence a claim, in the order of the claims, with a link to the chapter."""
+    pages = {chapter.number: (_page_of(chapter, root), chapter.title) for chapter in listed(root)}
+    items = []
+    for claim in claims(root):
+        verdict, (page, title) = found[claim.id], pages[claim.chapter]
+        if verdict.finding and verdict.outcome != "not tested":
+            link = f' <a href="{page}.html">{html.escape(title)}</a>' if page else ""
+            items.append(f"<li>{_chip_link(verdict)} {html.escape(verdict.finding)}{link}</li>")
+    return '<ul class="maso-findings">\n' + "\n".join(items) + "\n</ul>\n" if items else "Nothing is recorded yet.\n"
+
+
+def _chip_link(verdict: Verdict) -> str:
+    return (
+        f'<a class="maso-chip {_css(verdict.outcome)}" href="claims.html#{_anchor(verdict.claim)}" '
+        f'title="{_hint(verdict)}">{OUTCOMES[verdict.outcome][0]} {verdict.claim}</a>'
+    )
+
+
 def _front_list(root: Path, found: dict[str, Verdict]) -> str:
     count = {outcome: sum(v.outcome == outcome for v in found.values()) for outcome in OUTCOMES}
     legend = " ".join(f'{badge(outcome)} <span class="maso-count">{n}</span>' for outcome, n in count.items() if n)
@@ -212,12 +232,15 @@ def _front_list(root: Path, found: dict[str, Verdict]) -> str:
         page = _page_of(chapter, root)
         title = f"{chapter.number} {html.escape(chapter.title)}"
         name = f'<a href="{page}.html">{title}</a>' if page else title
-        chips = " ".join(
-            f'<a class="maso-chip {_css(found[c.id].outcome)}" href="claims.html#{_anchor(c.id)}" '
-            f'title="{_hint(found[c.id])}">{OUTCOMES[found[c.id].outcome][0]} {c.id}</a>'
-            for c in claims(root)
-            if c.chapter == chapter.number
-        )
+        own = [found[claim.id] for claim in claims(root) if claim.chapter == chapter.number]
+        tested = [verdict for verdict in own if verdict.outcome != "not tested"]
+        chips = " ".join(map(_chip_link, tested))
+        if waiting := [verdict for verdict in own if verdict.outcome == "not tested"]:
+            chips += (
+                f' <a class="maso-chip {_css("not tested")}" href="claims.html#{_anchor(waiting[0].claim)}" '
+                f'title="{", ".join(verdict.claim for verdict in waiting)}">'
+                f"{OUTCOMES['not tested'][0]} {len(waiting)} not tested</a>"
+            )
         rows.append(
             f'<li><div><span class="maso-chapter">{name}</span> '
             f'<span class="maso-question">{html.escape(chapter.question)}</span></div><div>{chips}</div></li>'

@@ -33,6 +33,7 @@ class Verdict:
         effect: the deciding effect in a few words: `"ρ = 0.81 [0.79, 0.83]"`.
         part: of an outcome "holds in part", which part.
         scale: how large the run was, in a few words; `judged` says it.
+        finding: one sentence with its numbers for the front page, of the few claims that belong there.
     """
 
     claim: str
@@ -41,6 +42,7 @@ class Verdict:
     effect: str = ""
     part: str = ""
     scale: str = ""
+    finding: str = ""
 
 
 def outcome_of(effect: Interval, *, least: float) -> Outcome:

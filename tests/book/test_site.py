@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -217,6 +218,15 @@ def test_front_picture_shows_every_cell_in_the_colour_of_its_class(tree: Path) -
     plt.close(figure)
 
 
+def test_findings_are_the_sentences_of_what_was_tested(tree: Path) -> None:
+    found = {claim.id: Verdict(claim.id, "not tested", "", finding="not shown") for claim in claims(tree)}
+    assert book._findings(tree, found) == "Nothing is recorded yet.\n"
+    found["03.3"] = Verdict("03.3", "holds", "", "× 10", finding="It turns 10 < 11 times as much.")
+    (item,) = re.findall("<li>(.*)</li>", book._findings(tree, found))
+    assert "It turns 10 &lt; 11 times as much." in item
+    assert 'href="claims.html#claim-03-3" title="holds · × 10">✔ 03.3</a>' in item
+
+
 def test_generated_pages_and_the_files_they_link_to(tree: Path) -> None:
     book.write_generated(tree)
     folder = tree / "book" / "generated"
@@ -224,8 +234,12 @@ def test_generated_pages_and_the_files_they_link_to(tree: Path) -> None:
     for claim in claims(tree):
         assert f"(claim-{claim.id.replace('.', '-')})=" in page
         assert book.words(claim.criterion) in page
-    assert "0 of" not in (folder / "front.md").read_text()
-    assert (folder / "front.md").read_text().count("maso-chip") == len(claims(tree))
+    listed, per_chapter = (folder / "front.md").read_text(), Counter(claim.chapter for claim in claims(tree))
+    assert "0 of" not in listed
+    untested = re.findall(r"maso-chip[^>]*>○ (\d+) not tested", listed)
+    tested = re.findall(r"maso-chip[^>]*>\S (\d\d\.\d+)<", listed)
+    assert len(untested) <= len(per_chapter)
+    assert sum(map(int, untested)) + len(tested) == len(claims(tree))
     assert (folder / "site" / "notebooks" / "01-maso-proof-checks.ipynb").is_file()
     assert "<svg" in (folder / "front.svg").read_text()
     assert "Live run" in (folder / "picture.md").read_text()

@@ -156,11 +156,16 @@ def _judge_counts(claim: str, records: list[Record]) -> Verdict:
         f"{training_factor:.2f}."
     )
     effect = f"slopes in [{low:.2f}, {high:.2f}], depth {deep}/depth {shallow} ≤ {deep_factor:.2f}"
+    finding = (
+        f"Depth does not multiply cells: with as many neurons, a network of depth {deep} cuts the plane into at most "
+        f"{deep_factor:.2f} times the cells of one of depth {shallow}."
+    )
     quadratic = SLOPE[0] <= low and high <= SLOPE[1]
     if quadratic and deep_factor <= DEPTH_FACTOR and training_factor <= TRAINING_FACTOR:
-        return Verdict(claim, "holds", evidence, effect)
+        return Verdict(claim, "holds", evidence, effect, finding=finding)
     if deep_factor <= DEPTH_FACTOR:
-        return Verdict(claim, "holds with conditions", evidence, effect, "depth does not multiply the count")
+        part = "depth does not multiply the count"
+        return Verdict(claim, "holds with conditions", evidence, effect, part, finding=finding)
     return Verdict(claim, "does not hold", evidence, effect)
 
 

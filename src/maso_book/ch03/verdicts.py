@@ -135,8 +135,13 @@ def _judge_turning(claim: str, records: list[Record]) -> Verdict:
     if worst > ANGLE:
         return Verdict(claim, "does not hold", evidence, f"largest deviation of an angle {worst:.1e} rad")
     more = [str(width) for width, ratio in ratios.items() if ratio.sign > 0]
+    widest = max(ratios)
+    finding = (
+        f"A network that has to learn labels drawn at random turns its decision boundary {factor(ratios[widest]):.1f} "
+        f"times as much as one that learns the true ones (width {widest})."
+    )
     if len(more) == len(ratios):
-        return Verdict(claim, "holds", evidence, effect)
+        return Verdict(claim, "holds", evidence, effect, finding=finding)
     part = f"more turning at widths {', '.join(more)} alone" if more else "the angles, not the turning"
     return Verdict(claim, "holds with conditions", evidence, effect, part)
 

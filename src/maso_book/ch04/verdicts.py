@@ -133,6 +133,7 @@ def _verdict(
     *,
     effect: str,
     part: str = "",
+    finding: str = "",
     seeds: int = 5,
     old: bool = False,
 ) -> Verdict:
@@ -146,7 +147,7 @@ def _verdict(
     few = not enough(table, "networks", seeds=seeds)
     if few or not (table.bn & table.bias).any() or "digits" in set(table.dataset):
         return Verdict(claim, "not tested", f"The criterion asks for {seeds} seeds on real images. {evidence}", effect)
-    return Verdict(claim, outcome, evidence, effect, part if outcome == "holds in part" else "")
+    return Verdict(claim, outcome, evidence, effect, part if outcome == "holds in part" else "", finding=finding)
 
 
 def _outcome(whole: bool, some: bool, *, refuted: bool = True) -> Outcome:
@@ -197,6 +198,8 @@ def _judge_deciding(claim: str, records: list[Record]) -> Verdict:
     counts = ", ".join(f"{origin} {_share(passed)}" for origin, passed in of_origin.items())
     whole, some = all(everywhere), any(map(all, of_origin.values())) or any(everywhere)
     means = [each.seeds.mean + 0.5 for each in found.values()]
+    black = {name: found[name, "black"].seeds.mean + 0.5 for name in groups}
+    least_of, most_of = min(black, key=black.__getitem__), max(black, key=black.__getitem__)
     return _verdict(
         claim,
         table,
@@ -205,6 +208,8 @@ def _judge_deciding(claim: str, records: list[Record]) -> Verdict:
         f"{least:.0%}: {counts} groups; for all origins {_share(everywhere)}.",
         effect=f"match carries {min(means):.0%} to {max(means):.0%} of the margin",
         part=f"{counts} groups",
+        finding=f"How much of the winning class's lead is the match of template and picture, and not bias, depends on "
+        f"the task: {black[most_of]:.0%} on {_plainly(most_of)}, {black[least_of]:.0%} on {_plainly(least_of)}.",
     )
 
 
@@ -467,7 +472,26 @@ def _judge_airplane(claim: str, records: list[Record]) -> Verdict:
         f"talk's picture is reproduced by: {', '.join(reproduced) or 'no arm'}. {missing}",
         effect=f"{_range(means, '+.3f')} over plain, {sum(passed.values())} of {COMPARISONS}",
         part=", ".join(f"{a} {w}" for (a, w), ok in passed.items() if ok),
+        finding=_airplanes({key: true for key, (true, _) in shown.items()}, reproduced),
     )
+
+
+def _airplanes(likeness: dict[tuple[str, str], Interval], reproduced: list[str]) -> str:
+    """What was found of the talk's picture, where some way of training shows it and the plain one does not."""
+    (name, way), most = max(likeness.items(), key=lambda item: item[1].mean)
+    plain = likeness.get((name, "plain"))
+    if plain is None or f"{name} {way}" not in reproduced or f"{name} plain" in reproduced:
+        return ""
+    return (
+        f"The talk's airplane is a matter of training: templates of a {name} that was trained as usual are noise to "
+        f"the eye (correlation with their picture {plain.mean:+.3f}), those of one with {way} training show it "
+        f"({most.mean:+.3f})."
+    )
+
+
+def _plainly(name: str) -> str:
+    """The name of a group without its sizes: `"CIFAR-10 largeCNN (all × 12)"` is a CIFAR-10 largeCNN."""
+    return name.partition(" (")[0]
 
 
 def _range(intervals: Iterable[Interval], spec: str) -> str:

@@ -228,11 +228,16 @@ def _judge_pattern(claim: str, records: list[Record]) -> Verdict:
     )
     means = [of_arm.mean for of_arm in share.values()]
     effect = f"{min(means):.1%} to {max(means):.1%} of the images"
+    finding = (
+        "The signs that memorization predicts for the templates of a training image are found at "
+        f"{min(means):.1%} to {max(means):.1%} of these images."
+    )
     if all(whole) and min(means) > 0.5:
-        return Verdict(claim, "holds", evidence, effect)
+        return Verdict(claim, "holds", evidence, effect, finding=finding)
     if any(whole):
-        return Verdict(claim, "holds in part", evidence, effect, f"more than all controls in {of_all(whole)} arms")
-    return Verdict(claim, _refuted(found["independent"], LEAST_SHARE), evidence, effect)
+        part = f"more than all controls in {of_all(whole)} arms"
+        return Verdict(claim, "holds in part", evidence, effect, part, finding=finding)
+    return Verdict(claim, _refuted(found["independent"], LEAST_SHARE), evidence, effect, finding=finding)
 
 
 def _judge_gap(claim: str, records: list[Record], widths: list[Record]) -> Verdict:

@@ -132,10 +132,14 @@ def _judge_nearest(claim: str, records: list[Record]) -> Verdict:
     effect = f"GELU within {found['distance']:.4f} at β = {found['beta']:.3f}"
     if not apart:
         return Verdict(claim, "does not hold", evidence, effect)
+    finding = (
+        f"GELU is no unit of the soft family, but within {found['distance']:.4f} of one: the swish with "
+        f"β = {found['beta']:.3f}."
+    )
     if (round(found["distance"], 4), round(found["beta"], 3)) == GELU:
-        return Verdict(claim, "holds", evidence, effect)
+        return Verdict(claim, "holds", evidence, effect, finding=finding)
     part = f"all but the quoted numbers of GELU, {GELU[0]:.4f} at β = {GELU[1]:.3f}, which are off in the last digit"
-    return Verdict(claim, "holds in part", evidence, effect, part)
+    return Verdict(claim, "holds in part", evidence, effect, part, finding=finding)
 
 
 # Observations ---------------------------------------------------------------------------------------------------------
