@@ -195,3 +195,10 @@ def test_a_way_differs_from_none_in_what_its_name_says() -> None:
     assert not cells["none"].recipe.training.augment
     assert cells["noise, a pixel"].recipe.training.noise == pytest.approx(4.8 / 3072**0.5, rel=0.01)
     assert cells["none, squared"].recipe.training.loss == "squared"
+
+
+def test_arms_keep_their_colour_and_penalties_get_what_is_left() -> None:
+    colours = figures.all_colours(["none", "rugosity, weak", "rugosity, strong", "TangentProp"])
+    assert colours["none"] == figures.COLOURS["none"]
+    assert colours["rugosity, weak"] == colours["rugosity, strong"]
+    assert colours["TangentProp"] not in {colours["rugosity, weak"], *figures.COLOURS.values()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
@@ -27,6 +27,17 @@ COLOURS = {
     "noise, a pixel": PALETTE["orange"],
     "noise, augmentation": PALETTE["purple"],
 }
+_OTHERS = ("green", "sky", "black", "yellow")
+
+
+def all_colours(names: Iterable[str]) -> dict[str, str]:
+    """Those of `COLOURS`, and for other arms the colours that are left, weak and strong of one penalty alike."""
+    colours = dict(COLOURS)
+    kinds = dict.fromkeys(name.partition(",")[0] for name in names if name not in COLOURS)
+    of_kind = dict(zip(kinds, _OTHERS, strict=False))
+    return colours | {name: PALETTE[of_kind[name.partition(",")[0]]] for name in names if name not in COLOURS}
+
+
 MARKERS = {"none": "s", "augmented": "o", "noise, a pixel": "^", "noise, augmentation": "v"}
 TERMS = {
     "first_order": ("first order", PALETTE["orange"], ""),
