@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from maso import affine_map, rugosity, rugosity_penalty, tangents
-from maso_book.ch08 import paths, taylor
+from maso_book.ch08 import figures, paths, taylor
 from maso_book.ch08.arms import Arm, run_arm, summary, weight_norm
 from maso_book.ch08.cost import Cost, by_second_derivatives, run_cost
 from maso_book.ch08.crops import Crop, run_crop
