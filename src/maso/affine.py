@@ -142,7 +142,7 @@ def _refuse_huge(x: Tensor, rows: int) -> None:
 
 
 def _rows(outputs: Sequence[int] | Tensor | None, K: int, N: int) -> Tensor:
-    rows = torch.arange(K) if outputs is None else torch.as_tensor(outputs)
+    rows = torch.arange(K, device="cpu") if outputs is None else torch.as_tensor(outputs, device="cpu")
     whole = not (rows.is_floating_point() or rows.is_complex() or rows.dtype == torch.bool)
     if not whole or rows.numel() == 0 or rows.ndim not in (1, 2) or (rows.ndim == 2 and len(rows) != N):
         raise MasoError(

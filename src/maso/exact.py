@@ -175,7 +175,9 @@ class _Exact(Reading[list[Any]]):
         M, c = (t.double().cpu().numpy() for t in operator.matrix())
         divisor = None
         if operator.node.op == "div":
-            divisor = fractions(torch.as_tensor(operator.argument(1)).expand(1, *operator.node.shape).flatten())
+            divisor = fractions(
+                torch.as_tensor(operator.argument(1), device="cpu").expand(1, *operator.node.shape).flatten()
+            )
 
         def weight(i: int, entry: float) -> Fraction:
             if divisor is not None:
@@ -190,7 +192,7 @@ class _Exact(Reading[list[Any]]):
 
     def gate(self, node: Node, gate: Gate, value: list[Any]) -> list[Any]:
         def each(v: float | Tensor) -> np.ndarray:
-            return fractions(torch.as_tensor(v, dtype=torch.float64).expand(node.shape).flatten())
+            return fractions(torch.as_tensor(v, dtype=torch.float64, device="cpu").expand(node.shape).flatten())
 
         thresholds = [each(t) for t in gate.thresholds]
         slopes, intercepts = [each(s) for s in gate.slopes], [each(i) for i in gate.intercepts]
@@ -231,7 +233,9 @@ def _formula(
 
 
 def _example(model: nn.Module, shape: Sequence[int]) -> Tensor:
-    first = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros((), dtype=torch.float64))
+    first = next(
+        (p for p in model.parameters() if p.is_floating_point()), torch.zeros((), dtype=torch.float64, device="cpu")
+    )
     return torch.zeros((1, *shape), dtype=first.dtype, device=first.device)
 
 

@@ -363,7 +363,7 @@ def _where_gate(node: Node, constants: dict[Node, Any]) -> Gate:
     source, threshold, above, below = node.args
     threshold = constants[threshold] if isinstance(threshold, Node) else float(threshold)
     lines = [_line(branch, source, constants) for branch in (below, above)]
-    below_there, above_there = (torch.as_tensor(s * threshold + i, dtype=torch.float64) for s, i in lines)
+    below_there, above_there = (torch.as_tensor(s * threshold + i, dtype=torch.float64, device="cpu") for s, i in lines)
     if not torch.allclose(*torch.broadcast_tensors(below_there, above_there)):
         raise NotPiecewiseAffine(
             f"operator 'where' in module {node.path!r}: its branches differ at the threshold, "

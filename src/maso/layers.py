@@ -54,14 +54,16 @@ def from_layer(layer: nn.Module, input_shape: tuple[int, ...] | list[int] | int)
         MASO(K=4, R=2, D=3, torch.float32)
     """
     shape = (input_shape,) if isinstance(input_shape, int) else tuple(input_shape)
-    first = next((p for p in layer.parameters() if p.is_floating_point()), torch.zeros((), dtype=torch.float64))
+    first = next(
+        (p for p in layer.parameters() if p.is_floating_point()), torch.zeros((), dtype=torch.float64, device="cpu")
+    )
     graph = trace(layer, torch.zeros((1, *shape), dtype=first.dtype, device=first.device))
     D = math.prod(shape)
     eye = torch.eye(D, dtype=first.dtype, device=first.device)
     units = [Unit(eye[i : i + 1], eye.new_zeros(1)) for i in range(D)]
     units = graph.read(layer, units, _Pieces(D))
     R = max(len(u.b) for u in units)
-    padded = [torch.arange(R).clamp(max=len(u.b) - 1) for u in units]
+    padded = [torch.arange(R, device="cpu").clamp(max=len(u.b) - 1) for u in units]
     return MASO(
         torch.stack([u.A[i] for u, i in zip(units, padded, strict=True)]),
         torch.stack([u.b[i] for u, i in zip(units, padded, strict=True)]),
@@ -91,7 +93,7 @@ class _Pieces(Reading[list[Unit]]):
     def affine(self, operator: Operator) -> list[Unit]:
         units = [u for value in operator.values for u in value]
         M, c = operator.matrix()
-        several = torch.tensor([len(u.b) > 1 for u in units])
+        several = torch.tensor([len(u.b) > 1 for u in units], device="cpu")
         if ((M < 0) & several.to(M.device)).any():
             raise _not_convex(operator.node, "it has a negative weight on an output with a kink")
         single = M * ~several.to(M.device)

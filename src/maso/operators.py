@@ -289,23 +289,27 @@ def _pool(node: Any) -> Selection:
     kernel = _axes(named["kernel_size"], n)
     stride = _axes(named.get("stride") or kernel, n)
     padding, dilation = _axes(named.get("padding", 0), n), _axes(named.get("dilation", 1), n)
-    at = [
-        torch.arange(out[d])[:, None] * stride[d] - padding[d] + torch.arange(kernel[d]) * dilation[d] for d in range(n)
-    ]
-    flat, valid = torch.zeros((1, 1), dtype=torch.int64), torch.ones((1, 1), dtype=torch.bool)
+    at = [_numbers(out[d])[:, None] * stride[d] - padding[d] + _numbers(kernel[d]) * dilation[d] for d in range(n)]
+    flat = torch.zeros((1, 1), dtype=torch.int64, device="cpu")
+    valid = torch.ones((1, 1), dtype=torch.bool, device="cpu")
     for d, size in enumerate(shape[-n:]):
         inside = (at[d] >= 0) & (at[d] < size)
         flat = (flat[:, None, :, None] * size + at[d][None, :, None, :]).reshape(-1, flat.shape[1] * kernel[d])
         valid = (valid[:, None, :, None] & inside[None, :, None, :]).reshape(flat.shape)
-    maps = torch.arange(math.prod(shape[:-n]))[:, None, None] * math.prod(shape[-n:])
+    maps = _numbers(math.prod(shape[:-n]))[:, None, None] * math.prod(shape[-n:])
     return Selection(torch.where(valid, flat + maps, -1).reshape(-1, flat.shape[1]))
+
+
+def _numbers(n: int) -> Tensor:
+    """0 … n − 1, on the processor whatever the default device is."""
+    return torch.arange(n, device="cpu")
 
 
 def _adaptive(node: Any) -> Selection:
     """Windows of an adaptive max pool: output i sees entries ⌊i L / o⌋ … ⌈(i + 1) L / o⌉ − 1 of each axis."""
     n = int(node.op[17])
     shape, out = node.inputs[0].shape, node.shape[-n:]
-    index = torch.arange(math.prod(shape)).reshape(-1, *shape[-n:])
+    index = _numbers(math.prod(shape)).reshape(-1, *shape[-n:])
     cells = [
         tuple(
             slice(i * length // o, -(-(i + 1) * length // o))
@@ -329,12 +333,12 @@ def _reduce(node: Any, sign: int) -> Selection:
     if 0 in dims:
         raise ValueError("it is taken over the batch; samples must not mix")
     keep = [d for d in range(1, len(shape) + 1) if d not in dims]
-    index = torch.arange(math.prod(shape)).reshape(1, *shape).permute(0, *keep, *dims)
+    index = _numbers(math.prod(shape)).reshape(1, *shape).permute(0, *keep, *dims)
     return Selection(index.reshape(math.prod(shape[d - 1] for d in keep), -1), sign)
 
 
 def _pairs(node: Any, sign: int) -> Selection:
-    return Selection(torch.arange(2 * math.prod(node.shape)).reshape(2, -1).T.contiguous(), sign)
+    return Selection(_numbers(2 * math.prod(node.shape)).reshape(2, -1).T.contiguous(), sign)
 
 
 SELECTIONS: dict[str, Callable[[Any], Selection]] = {

@@ -387,7 +387,7 @@ class _Soft(Forward):
             elif rise:
                 soft = soft_hinge(h if abs(rise) == 1 else abs(rise) * h, log_odds, unit.kind)
                 out = out + soft if rise > 0 else out - soft
-        return torch.as_tensor(out)
+        return out if isinstance(out, Tensor) else torch.full_like(value, out)
 
     def selection(self, node: Node, selection: Selection, values: list[Tensor]) -> Tensor:
         unit = self._unit(node)

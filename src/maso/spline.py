@@ -42,7 +42,7 @@ class MASO:
     """
 
     def __init__(self, A: Tensor, B: Tensor) -> None:
-        A, B = torch.as_tensor(A), torch.as_tensor(B)
+        A, B = (value if isinstance(value, Tensor) else torch.as_tensor(value) for value in (A, B))
         if A.ndim != 3 or B.shape != A.shape[:2] or A.shape[1] == 0:
             raise MasoError(
                 f"MASO: A has shape {tuple(A.shape)} and B {tuple(B.shape)}; expected (K, R, D) and (K, R) with R ≥ 1."

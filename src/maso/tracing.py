@@ -317,7 +317,7 @@ class _Builder:
         return a
 
     def convert(self, fx: torch.fx.Node) -> Any:
-        op, value = _op_name(fx), fx.meta.get("val", torch.empty(0))
+        op, value = _op_name(fx), fx.meta.get("val", torch.empty(0, device="cpu"))
         twin = self.twins[fx]
         args = self.arg(tuple(fx.args), tuple(twin.args))
         kwargs = {k: self.arg(v, twin.kwargs[k]) for k, v in fx.kwargs.items()}

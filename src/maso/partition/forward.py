@@ -166,7 +166,7 @@ def judge(graph: Graph, model: Snapshot, x: Tensor, *, ties: bool) -> tuple[Arra
 def boundary_distance(graph: Graph, model: Snapshot, x: Tensor) -> Array:
     """Distance of every point (N, *input_shape) to the boundary of its cell: (N,)."""
     with torch.no_grad():
-        directions = torch.eye(x[0].numel(), dtype=torch.float64).reshape(-1, *x.shape[1:])
+        directions = torch.eye(x[0].numel(), dtype=torch.float64, device=x.device).reshape(-1, *x.shape[1:])
         steps: list[list[tuple[Tensor, Tensor]]] = []
         for chunk in torch.split(directions, DIRECTIONS):
             reading = _Margins(len(x))
@@ -259,7 +259,7 @@ class _Noise(_Tangents):
     def __init__(self, n: int, ties: bool) -> None:
         super().__init__(n)
         self.ties = ties
-        self.generator, self.sure = torch.Generator("cpu").manual_seed(0), torch.ones(n, dtype=torch.bool)
+        self.generator, self.sure = torch.Generator("cpu").manual_seed(0), torch.ones(n, dtype=torch.bool, device="cpu")
 
     def draws(self, like: Tensor) -> Tensor:
         """Random numbers of variance one, different for every number of each point: (N, …) → (DRAWS, N, …)."""

@@ -34,7 +34,7 @@ def read_network(
     if not isinstance(model, nn.Module):
         raise MasoError(f"{asked}: expected a torch.nn.Module, got {type(model).__name__}.")
     model = plain(model)
-    some = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(1))
+    some = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(1, device="cpu"))
     graph = _in_float64(trace(model, example[None].to(some)))
     if isinstance(layers, str):
         raise MasoError(f"{asked}: layers is the text {layers!r}; expected a list of paths: [{layers!r}].")

@@ -41,7 +41,7 @@ class Plane:
             value = getattr(self, name)
             if isinstance(value, Tensor):
                 value = value.detach()
-            object.__setattr__(self, name, torch.as_tensor(value, dtype=torch.float64).cpu())
+            object.__setattr__(self, name, torch.as_tensor(value, dtype=torch.float64, device="cpu"))
         object.__setattr__(self, "bounds", tuple(float(b) for b in self.bounds))
         if not (self.origin.shape == self.u.shape == self.v.shape):
             raise MasoError(
@@ -65,7 +65,8 @@ class Plane:
     @classmethod
     def square(cls, low: float = -1.0, high: float = 1.0) -> Plane:
         """The square [low, high]² of a two-dimensional input space."""
-        return cls(torch.zeros(2), torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0]), (low, high, low, high))
+        right, up = torch.eye(2, device="cpu")
+        return cls(0 * right, right, up, (low, high, low, high))
 
     @classmethod
     def through(cls, x0: Tensor, x1: Tensor, x2: Tensor, *, margin: float = 0.25) -> Plane:
@@ -75,7 +76,7 @@ class Plane:
             x0, x1, x2: three inputs, not on one line; they lie at distance `margin` or more from the window's border.
             margin: 0 ≤ margin < 1.
         """
-        points = torch.stack([torch.as_tensor(x).detach().to(torch.float64).cpu() for x in (x0, x1, x2)])
+        points = torch.stack([torch.as_tensor(x, dtype=torch.float64, device="cpu").detach() for x in (x0, x1, x2)])
         middle = points.mean(0)
         a, b = points[1] - points[0], points[2] - points[0]
         a = a / a.norm().clamp(min=1e-300)
@@ -105,12 +106,15 @@ class Plane:
 
     def points(self, coordinates: Any) -> Tensor:
         """The inputs with the given coordinates: (N, 2) → (N, *shape) float64."""
-        c = torch.as_tensor(np.asarray(coordinates, dtype=np.float64)).reshape(-1, 2, *[1] * self.origin.ndim)
+        c = torch.from_numpy(np.asarray(coordinates, dtype=np.float64)).reshape(-1, 2, *[1] * self.origin.ndim)
         return self.origin + c[:, 0] * self.u + c[:, 1] * self.v
 
     def coordinates(self, x: Tensor | Sequence[Any]) -> np.ndarray[Any, Any]:
         """Coordinates of the orthogonal projections of inputs onto the plane: (N, *shape) → (N, 2)."""
-        d = torch.as_tensor(x).detach().to(torch.float64).cpu().reshape(-1, self.origin.numel()) - self.origin.flatten()
+        d = (
+            torch.as_tensor(x, dtype=torch.float64, device="cpu").detach().reshape(-1, self.origin.numel())
+            - self.origin.flatten()
+        )
         basis = torch.stack([self.u.flatten(), self.v.flatten()])
         coordinates: np.ndarray[Any, Any] = torch.linalg.solve(self._gram(), basis @ d.T).T.numpy()
         return coordinates

@@ -41,6 +41,7 @@ class Combination:
                 torch.from_numpy(self.column[low:high]),
                 torch.from_numpy(self.weight[low:high]),
                 size=(at.stop - at.start, len(rows)),
+                device="cpu",
                 check_invariants=False,
             )
             out = whole[self.first + at.start : self.first + at.stop]
@@ -54,7 +55,7 @@ def _warn_once() -> None:
     """torch says once in a process that its sparse matrices are young: nothing that a caller could act on."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        torch.sparse_csr_tensor([0, 0], [], torch.zeros(0), size=(1, 1), check_invariants=False)
+        torch.sparse_csr_tensor([0, 0], [], [], size=(1, 1), device="cpu", check_invariants=False)
 
 
 @dataclass(frozen=True, eq=False)
