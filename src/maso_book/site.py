@@ -149,6 +149,8 @@ def write_generated(root: Path) -> dict[str, str]:
     for name, text in {
         "claims.md": _claims_page(root, found),
         "found.md": _findings(root, found),
+        "corrected.md": _told(root, found, [claim for claim in claims(root) if claim.corrects]),
+        "new.md": _told(root, found, [claim for claim in claims(root) if not claim.source]),
         "front.md": _front_list(root, found),
         "picture.md": _front_picture(folder),
         "records.md": _records_table(root),
@@ -215,6 +217,23 @@ def _findings(root: Path, found: dict[str, Verdict]) -> str:
             link = f' <a href="{page}.html">{html.escape(title)}</a>' if page else ""
             items.append(f"<li>{_chip_link(verdict)} {html.escape(verdict.finding)}{link}</li>")
     return '<ul class="maso-findings">\n' + "\n".join(items) + "\n</ul>\n" if items else "Nothing is recorded yet.\n"
+
+
+def _told(root: Path, found: dict[str, Verdict], told: list[Claim]) -> str:
+    """Claims with their verdicts, what their source says where they correct it, and the chapter they are of."""
+    titles = {chapter.number: _title(chapter, root) for chapter in listed(root)}
+    parts = []
+    for claim in told:
+        verdict = found[claim.id]
+        said = f"*The source says.* {words(claim.corrects)}\n\n" if claim.corrects else ""
+        parts.append(
+            f"::::{{container}} maso-claim {_css(verdict.outcome)}\n"
+            f"{chip(verdict)}\n\n"
+            f"**[{claim.id}](#{_anchor(claim.id)})** {words(claim.statement)} {KINDS[claim.kind]}\n\n"
+            f"{said}{words(titles[claim.chapter])}\n"
+            "::::\n"
+        )
+    return "\n".join(parts) or "Nothing yet.\n"
 
 
 def _chip_link(verdict: Verdict) -> str:

@@ -236,6 +236,13 @@ def test_generated_pages_and_the_files_they_link_to(tree: Path) -> None:
         assert book.words(claim.criterion) in page
     listed, per_chapter = (folder / "front.md").read_text(), Counter(claim.chapter for claim in claims(tree))
     assert "0 of" not in listed
+    for name, told in {
+        "corrected.md": [claim for claim in claims(tree) if claim.corrects],
+        "new.md": [claim for claim in claims(tree) if not claim.source],
+    }.items():
+        text = (folder / name).read_text()
+        assert re.findall(r"\*\*\[([\d.]+)\]", text) == [claim.id for claim in told]
+        assert all(book.words(claim.corrects) in text for claim in told)
     untested = re.findall(r"maso-chip[^>]*>○ (\d+) not tested", listed)
     tested = re.findall(r"maso-chip[^>]*>\S (\d\d\.\d+)<", listed)
     assert len(untested) <= len(per_chapter)
