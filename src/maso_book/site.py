@@ -174,24 +174,26 @@ def _title(chapter: Chapter, root: Path) -> str:
 
 
 def _claims_page(root: Path, found: dict[str, Verdict]) -> str:
-    parts = []
+    parts, whole = [], claims(root)
     for chapter in listed(root):
         parts.append(f"## {words(_title(chapter, root))}\n\n*{words(chapter.question)}*\n")
-        for claim in claims(root):
+        for claim in whole:
             if claim.chapter != chapter.number:
                 continue
             verdict = found[claim.id]
-            parts.append(
-                f"({_anchor(claim.id)})=\n"
-                f"::::{{container}} maso-claim {_css(verdict.outcome)}\n"
-                f"{chip(verdict)}\n\n"
+            text = (
                 f"**{claim.id}** {words(claim.statement)} {cite(claim.source)} {KINDS[claim.kind]}\n\n"
                 f"*Criterion.* {words(claim.criterion)}\n\n"
                 + "".join(f"*{name}* {words(text)}\n\n" for name, text in _more(claim).items())
                 + (f"*Evidence.* {words(verdict.evidence)}\n" if verdict.evidence else "")
-                + "::::\n"
             )
+            parts.append(f"({_anchor(claim.id)})=\n{_box(verdict, text)}")
     return "\n".join(parts)
+
+
+def _box(verdict: Verdict, text: str) -> str:
+    """A claim in a frame of its verdict's colour, the verdict above what is said of it."""
+    return f"::::{{container}} maso-claim {_css(verdict.outcome)}\n{chip(verdict)}\n\n{text}::::\n"
 
 
 def _more(claim: Claim) -> dict[str, str]:
@@ -224,42 +226,37 @@ def _told(root: Path, found: dict[str, Verdict], told: list[Claim]) -> str:
     titles = {chapter.number: _title(chapter, root) for chapter in listed(root)}
     parts = []
     for claim in told:
-        verdict = found[claim.id]
         said = f"*The source says.* {words(claim.corrects)}\n\n" if claim.corrects else ""
-        parts.append(
-            f"::::{{container}} maso-claim {_css(verdict.outcome)}\n"
-            f"{chip(verdict)}\n\n"
+        text = (
             f"**[{claim.id}](#{_anchor(claim.id)})** {words(claim.statement)} {KINDS[claim.kind]}\n\n"
             f"{said}{words(titles[claim.chapter])}\n"
-            "::::\n"
         )
+        parts.append(_box(found[claim.id], text))
     return "\n".join(parts) or "Nothing yet.\n"
 
 
-def _chip_link(verdict: Verdict) -> str:
+def _chip_link(verdict: Verdict, *, hint: str = "", label: str = "") -> str:
+    """A sign that leads to the claim; it says the claim's number where no label is given."""
     return (
         f'<a class="maso-chip {_css(verdict.outcome)}" href="claims.html#{_anchor(verdict.claim)}" '
-        f'title="{_hint(verdict)}">{OUTCOMES[verdict.outcome][0]} {verdict.claim}</a>'
+        f'title="{hint or _hint(verdict)}">{OUTCOMES[verdict.outcome][0]} {label or verdict.claim}</a>'
     )
 
 
 def _front_list(root: Path, found: dict[str, Verdict]) -> str:
     count = {outcome: sum(v.outcome == outcome for v in found.values()) for outcome in OUTCOMES}
     legend = " ".join(f'{badge(outcome)} <span class="maso-count">{n}</span>' for outcome, n in count.items() if n)
-    rows = []
+    rows, whole = [], claims(root)
     for chapter in listed(root):
         page = _page_of(chapter, root)
         title = f"{chapter.number} {html.escape(chapter.title)}"
         name = f'<a href="{page}.html">{title}</a>' if page else title
-        own = [found[claim.id] for claim in claims(root) if claim.chapter == chapter.number]
-        tested = [verdict for verdict in own if verdict.outcome != "not tested"]
-        chips = " ".join(map(_chip_link, tested))
+        own = [found[claim.id] for claim in whole if claim.chapter == chapter.number]
+        signs = [_chip_link(verdict) for verdict in own if verdict.outcome != "not tested"]
         if waiting := [verdict for verdict in own if verdict.outcome == "not tested"]:
-            chips += (
-                f' <a class="maso-chip {_css("not tested")}" href="claims.html#{_anchor(waiting[0].claim)}" '
-                f'title="{", ".join(verdict.claim for verdict in waiting)}">'
-                f"{OUTCOMES['not tested'][0]} {len(waiting)} not tested</a>"
-            )
+            hint = ", ".join(verdict.claim for verdict in waiting)
+            signs.append(_chip_link(waiting[0], hint=hint, label=f"{len(waiting)} not tested"))
+        chips = " ".join(signs)
         rows.append(
             f'<li><div><span class="maso-chapter">{name}</span> '
             f'<span class="maso-question">{html.escape(chapter.question)}</span></div><div>{chips}</div></li>'
