@@ -167,12 +167,17 @@ def test_verify_rehashes_and_runs_one_cell_again(
     assert "notes.txt is not a record" in capsys.readouterr().err
 
 
+def _let_powers_train(monkeypatch: pytest.MonkeyPatch, *, width: int) -> None:
+    """The toy experiment needs a trained network of this width."""
+    recipe = Recipe("digits", "mlp", Training(1), grey=True, samples=100, width=width)
+    learning = dataclasses.replace(POWERS, recipes=lambda config: [recipe])
+    monkeypatch.setattr(registry, "registry", lambda: {"01-powers": learning})
+
+
 def test_verify_compares_no_networks_that_another_machine_trained(
     root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    recipe = Recipe("digits", "mlp", Training(1), grey=True, samples=100, width=4)
-    learning = dataclasses.replace(POWERS, recipes=lambda config: [recipe])
-    monkeypatch.setattr(registry, "registry", lambda: {"01-powers": learning})
+    _let_powers_train(monkeypatch, width=4)
     assert main(["run", "1", "--profile", "full", "-p", "seeds", "1"]) == 0
     assert main(["verify", "--rerun"]) == 0
     assert "the same" in capsys.readouterr().out
@@ -373,9 +378,7 @@ def test_a_tree_that_cannot_be_written_is_named(
 def test_a_full_disk_while_a_network_is_written_is_named(
     root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    recipe = Recipe("digits", "mlp", Training(1), grey=True, samples=100, width=64)
-    learning = dataclasses.replace(POWERS, recipes=lambda config: [recipe])
-    monkeypatch.setattr(registry, "registry", lambda: {"01-powers": learning})
+    _let_powers_train(monkeypatch, width=64)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
     try:
