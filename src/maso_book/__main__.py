@@ -327,9 +327,9 @@ def _verify_cell(experiment: Experiment) -> list[str] | None:
     if not recorded:
         print(f"{experiment.name}: nothing recorded")
         return None
-    here = [(r, c) for r, c in recorded if r.provenance["device"] == "cpu" or torch.cuda.is_available()]
+    here = [(r, c) for r, c in recorded if _can_run(experiment, r, c)]
     if not here:
-        print(f"{experiment.name}: not re-run: this machine has no CUDA device, on which it was recorded")
+        print(f"{experiment.name}: not re-run: this machine has no CUDA device, on which it was recorded or trained")
         return None
     record, config = min(here, key=lambda pair: _cost(experiment, *pair))
     seconds = _cost(experiment, record, config)
@@ -354,14 +354,27 @@ def _verify_cell(experiment: Experiment) -> list[str] | None:
     return found
 
 
-def _cost(experiment: Experiment, record: Record, config: Any) -> float:
-    """Seconds that a re-run takes, the training of networks that are not here included."""
+def _can_run(experiment: Experiment, record: Record, config: Any) -> bool:
+    """Whether this machine has the device of the record, and that of its networks unless these are here."""
+    made = record.provenance
+    if torch.cuda.is_available() or "cuda" not in (made["device"], *made.get("trained_on", [])):
+        return True
+    return made["device"] == "cpu" and _are_ready(experiment, config)
+
+
+def _are_ready(experiment: Experiment, config: Any) -> bool:
     from maso_book import trained
 
+    assert experiment.recipes is not None
+    return all(trained.is_ready(recipe) for recipe in experiment.recipes(config))
+
+
+def _cost(experiment: Experiment, record: Record, config: Any) -> float:
+    """Seconds that a re-run takes, the training of networks that are not here included."""
     seconds = record.provenance["seconds"]
     if experiment.recipes is not None:
         with torch.device(record.provenance["device"]):
-            if not all(trained.is_ready(recipe) for recipe in experiment.recipes(config)):
+            if not _are_ready(experiment, config):
                 seconds += record.provenance["training_seconds"]
     return seconds
 

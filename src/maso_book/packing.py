@@ -18,7 +18,7 @@ from PIL import Image
 
 import maso_book.tree
 from maso.errors import MasoError
-from maso_book import datasets, records
+from maso_book import datasets, records, trained
 from maso_book.queue import Queued, queue, timetable
 from maso_book.training.checkpoint import read_arrays, write_arrays
 
@@ -158,15 +158,12 @@ def _arrays(name: str, paths: Sequence[Path]) -> dict[str, np.ndarray]:
 
 
 def _trainings(cells: Sequence[Queued], folder: Path) -> list[Path]:
-    """Copies of the networks of these cells that are in files here, finished or under way."""
-    recipes = (dataclasses.asdict(recipe) for cell in cells for recipe in cell.recipes)
-    wanted = {json.dumps(recipe, sort_keys=True) for recipe in recipes}
+    """Copies of the networks that serve these cells and are in files here, finished or under way."""
+    homes = {home for cell in cells for recipe in cell.recipes for home in trained.files_of(recipe)}
     made = []
-    for about in sorted((maso_book.tree.root() / "_build" / "networks").glob("*/made.json")):
-        if json.dumps(json.loads(about.read_text())["recipe"], sort_keys=True) not in wanted:
-            continue
-        for path in sorted(about.parent.glob("*.*")):
-            target = folder / about.parent.name / path.name
+    for home in sorted(homes):
+        for path in sorted(home.glob("*.*")):
+            target = folder / home.name / path.name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target)
             made.append(target)

@@ -52,6 +52,8 @@ MADE = {"maso", "commit", "code", "python", "torch", "numpy", "device", "device_
 """What a provenance holds at least."""
 COLUMN = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 
+DEVICES = {"cpu": "CPU", "cuda": "GPU"}
+
 Scalar = str | bool | int | float | None
 Tables = dict[str, list[dict[str, Scalar]]]
 """The tables of a record by name; an experiment whose rows are all of one kind has one table."""
@@ -373,6 +375,11 @@ def _lock(folder: Path) -> Path:
 def _npz(path: Path, checksum: str | None) -> Path:
     """The file of a record's arrays, named by what it holds; one that is not there where there are none."""
     return path.with_name(f"{path.stem}-{(checksum or '')[:8]}.npz")
+
+
+def trained_elsewhere(made: Mapping[str, Any]) -> str:
+    """Of a provenance: the other device that its networks were trained on, "GPU"; empty where there is none."""
+    return " and ".join(DEVICES[device] for device in made.get("trained_on", []) if device != made["device"])
 
 
 def _check_provenance(provenance: Mapping[str, Any]) -> None:

@@ -23,7 +23,7 @@ from cycler import cycler
 from IPython.display import display
 from matplotlib.figure import Figure
 
-from maso_book.records import Record, device_name
+from maso_book.records import Record, device_name, trained_elsewhere
 
 PALETTE = {  # Okabe and Ito's colours, told apart with every common form of colour blindness; ordered for lines
     "blue": "#0072B2",
@@ -159,7 +159,9 @@ def _by_origin(records: tuple[Record, ...]) -> dict[str, list[Record]]:
     for record in records:
         made = record.provenance
         how = "Live run" if record.path is None else "Recorded run"
-        groups.setdefault(_origin(how, made["device_name"], made["device"], made["start"]), []).append(record)
+        origin = _origin(how, made["device_name"], made["device"], made["start"])
+        elsewhere = trained_elsewhere(made)
+        groups.setdefault(origin + (elsewhere and f", networks trained on a {elsewhere}"), []).append(record)
     return groups
 
 

@@ -3,6 +3,9 @@
 A recipe says all that the weights depend on, so two chapters that ask for the same network train it once.  The files
 are in `_build/networks/<hash>/`, out of git: the weights after each epoch that is kept, the history (where it is,
 training is done), and until then a checkpoint.  Deleting them costs time, not results.
+
+A network that was trained with more kept epochs serves as well, and on a CPU one that was trained on a GPU; the
+record says where (`provenance`).
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from torch import Tensor, nn
 
 import maso_book.tree
 from maso.errors import MasoError
-from maso_book import meaning, networks
+from maso_book import meaning, networks, records
 from maso_book.datasets import CLASSES, checksum_of, load
 from maso_book.locks import locked
 from maso_book.progress import watched
@@ -66,6 +69,13 @@ class Recipe:
     unit: str = "relu"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Augmented:
+    """What a configuration inherits whose network sees images flipped and moved: those of objects, not of digits."""
+
+    augment: bool = True
+
+
 class TrainedCell:
     """What a configuration inherits that names a trained network by fields called as in `Recipe` and `Training`.
 
@@ -102,7 +112,8 @@ class Data:
 class Trained:
     """A trained network: `model` in eval mode, float32, and its weights after the epochs of `recipe.keep`.
 
-    Where training diverged (`history.diverged`), `model` is as it was then, and later epochs are missing.
+    Epoch 0 follows from the seed where it is in no file. Where training diverged (`history.diverged`), `model` is as
+    it was then, and later epochs are missing.
     """
 
     recipe: Recipe
@@ -171,16 +182,18 @@ def trained(recipe: Recipe, *, folder: Path | None = None) -> Trained:
         MasoError: the data set is not here, a setting does not fit, or a file is damaged.
     """
     prepare([recipe], folder=folder)
-    home = _home(recipe, folder)
+    home = _finished(recipe, folder)
     models = {}
     with _whole(home):
         arrays = read_arrays(home / "history.npz")
         history = History(**{n: v for n, v in arrays.items() if n != "diverged"}, diverged=bool(arrays["diverged"]))
         for epoch in sorted({*recipe.keep, recipe.training.epochs}):
-            if (home / f"{epoch}.npz").is_file():
-                model = network(recipe)
-                load_state(model, read_arrays(home / f"{epoch}.npz"))
-                models[epoch] = model.to(torch.get_default_device()).eval()
+            model, file = network(recipe), home / f"{epoch}.npz"
+            if file.is_file():
+                load_state(model, read_arrays(file))
+            elif epoch:  # later than training diverged
+                continue
+            models[epoch] = model.to(torch.get_default_device()).eval()
         return Trained(recipe, models[recipe.training.epochs], history, models)
 
 
@@ -196,8 +209,8 @@ def _whole(home: Path) -> Iterator[None]:
 
 
 def is_ready(recipe: Recipe, *, folder: Path | None = None) -> bool:
-    """Whether the network has been trained on the default device."""
-    return (_home(recipe, folder) / "history.npz").is_file()
+    """Whether a trained network is there that serves on the default device."""
+    return (_finished(recipe, folder) / "history.npz").is_file()
 
 
 def is_under_way(recipe: Recipe, *, folder: Path | None = None) -> bool:
@@ -237,17 +250,25 @@ def prepare(
 
 
 def provenance(recipes: Sequence[Recipe], *, folder: Path | None = None) -> dict[str, Any]:
-    """What a record keeps of its networks: the seconds their training took, and a digest of their weights."""
-    homes = [_home(recipe, folder) for recipe in recipes]
-    seconds = 0.0
-    for home in homes:
+    """What a record keeps of its networks: the training's seconds and devices, and a digest of the weights."""
+    homes = [_finished(recipe, folder) for recipe in recipes]
+    seconds, devices = 0.0, set()
+    for home, recipe in zip(homes, recipes, strict=True):
+        own = home == _home(recipe, folder)
+        devices.add(torch.get_default_device().type if own else _read(home / "made.json")[1])
         with _whole(home):
             seconds += read_arrays(home / "history.npz")["seconds"].sum()
     weights = [home / f"{recipe.training.epochs}.npz" for home, recipe in zip(homes, recipes, strict=True)]
     return {
         "training_seconds": round(float(seconds), 3),
+        "trained_on": sorted(devices),
         "networks": maso_book.tree.digest(path.read_bytes() for path in weights),
     }
+
+
+def files_of(recipe: Recipe, *, folder: Path | None = None) -> list[Path]:
+    """Folders of networks here that serve for this recipe on some device, finished or under way."""
+    return [home for home, _ in _alike(recipe, folder)]
 
 
 def _kind(recipe: Recipe) -> Recipe:
@@ -267,7 +288,7 @@ def _train(recipes: Sequence[Recipe], deadline: float | None, folder: Path | Non
         if all(is_ready(recipe, folder=folder) for recipe in recipes):
             return  # another process was faster
         for recipe, home in zip(recipes, homes, strict=True):
-            (home / "made.json").write_text(json.dumps(_made_of(recipe), sort_keys=True))
+            records.write(home / "made.json", json.dumps(_made_of(recipe), sort_keys=True).encode())
         models = [network(recipe).to(device) for recipe in recipes]
         sets = [data(recipe) for recipe in recipes]
         group = maso_book.tree.digest(home.name.encode() for home in homes)
@@ -298,6 +319,41 @@ def _home(recipe: Recipe, folder: Path | None) -> Path:
     """The folder of a network's files: all that the weights depend on is in its name."""
     name = hashlib.sha256(json.dumps(_made_of(recipe), sort_keys=True).encode()).hexdigest()[:16]
     return (folder or maso_book.tree.root() / "_build" / "networks") / name
+
+
+def _finished(recipe: Recipe, folder: Path | None) -> Path:
+    """The folder of a finished network that serves for this recipe on the default device; its own if there is none."""
+    own, device = _home(recipe, folder), torch.get_default_device().type
+    if not (own / "history.npz").is_file():
+        needed = ["history.npz", *(f"{epoch}.npz" for epoch in {*recipe.keep, recipe.training.epochs} - {0})]
+        for home, made_on in _alike(recipe, folder):
+            if made_on in (device, "cuda") and all((home / file).is_file() for file in needed):
+                return home
+    return own
+
+
+def _alike(recipe: Recipe, folder: Path | None) -> list[tuple[Path, str]]:
+    """Folders of networks made of the same, but for kept epochs, and their devices; the default device first."""
+    asked, alike = _content(_made_of(recipe)), []
+    for about in _home(recipe, folder).parent.glob("*/made.json"):
+        content, device = _read(about)
+        if content == asked:
+            alike.append((about.parent, device))
+    return sorted(alike, key=lambda found: (found[1] != torch.get_default_device().type, found[0]))
+
+
+@lru_cache(maxsize=10_000)
+def _read(about: Path) -> tuple[str, str]:
+    """What the network of this file is made of, and its device; the file never changes."""
+    with _whole(about.parent):
+        made = json.loads(about.read_text())
+        return _content(made), made["device"]
+
+
+def _content(made: dict[str, Any]) -> str:
+    """What the last weights of a network follow from, whatever it was trained on."""
+    recipe = {name: value for name, value in made["recipe"].items() if name != "keep"}
+    return json.dumps([recipe, made["data"], made["code"]], sort_keys=True)
 
 
 def _made_of(recipe: Recipe) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from maso_book.records import Record
+from maso_book.records import DEVICES, Record, trained_elsewhere
 from maso_book.statistics import Interval
 
 Outcome = Literal[
@@ -96,7 +96,7 @@ def scale(records: Iterable[Record]) -> str:
     seeds = len({run.config["seed"] for run in runs if "seed" in run.config})
     samples = [run.config["samples"] for run in runs if "dataset" in run.config and "samples" in run.config]
     epochs = [_last(run.config["epochs"]) for run in runs if "epochs" in run.config]
-    devices = sorted({{"cpu": "CPU", "cuda": "GPU"}[run.provenance["device"]] for run in runs})
+    devices = sorted({_device(run.provenance) for run in runs})
     words = [
         _count(seeds, "seed"),
         "all images" if samples and None in samples else _range(samples, "image"),
@@ -104,6 +104,11 @@ def scale(records: Iterable[Record]) -> str:
         " and ".join(devices),
     ]
     return " · ".join(filter(None, words))
+
+
+def _device(made: Mapping[str, Any]) -> str:
+    elsewhere = trained_elsewhere(made)
+    return (elsewhere and f"trained on a {elsewhere}, measured on a ") + DEVICES[made["device"]]
 
 
 def _last(epochs: Any) -> int:

@@ -1,6 +1,7 @@
 """Trained networks that chapters share: what a recipe fixes, which files there are, what trains together."""
 
 import dataclasses
+import json
 import time
 from pathlib import Path
 
@@ -18,6 +19,9 @@ from maso_book.training.checkpoint import write_arrays
 RECIPE = Recipe(
     "digits", "mlp", Training(2, 100, 5e-3, seed=1), bias=False, grey=True, samples=300, keep=(0, 1), width=8
 )
+
+
+FOUND = "f" * 16
 
 
 def seeded(seed: int, **change: object) -> Recipe:
@@ -83,6 +87,43 @@ def test_a_network_is_trained_once_and_read_from_its_files(tmp_path: Path, runs:
     other = seeded(2)
     prepare([other], folder=tmp_path)
     assert provenance([other], folder=tmp_path)["networks"] != about["networks"]
+
+
+def test_a_network_with_more_kept_epochs_serves_as_well(tmp_path: Path, runs: list[int]) -> None:
+    more = trained(RECIPE, folder=tmp_path)
+    for keep in ((), (1,), (0, 2)):
+        fewer = dataclasses.replace(RECIPE, keep=keep)
+        assert is_ready(fewer, folder=tmp_path)
+        found = trained(fewer, folder=tmp_path)
+        assert sorted(found.epochs) == sorted({*keep, 2})
+        assert torch.equal(weights(found.model), weights(more.model))
+        assert provenance([fewer], folder=tmp_path) == provenance([RECIPE], folder=tmp_path)
+    assert runs == [1]
+    assert not is_ready(dataclasses.replace(RECIPE, bias=True), folder=tmp_path)
+    (home,) = tmp_path.iterdir()
+    (home / "1.npz").unlink()
+    assert not is_ready(dataclasses.replace(RECIPE, keep=(1,)), folder=tmp_path)
+    assert is_ready(dataclasses.replace(RECIPE, keep=(0,)), folder=tmp_path)
+
+
+def test_a_processor_takes_what_a_gpu_trained(tmp_path: Path, runs: list[int]) -> None:
+    """And says so; never the other way round, and only where data and code are the same."""
+    before = trained(RECIPE, folder=tmp_path)
+    (home,) = tmp_path.iterdir()
+    made = json.loads((home / "made.json").read_text()) | {"device": "cuda", "torch": "2.0.0"}
+    (home / "made.json").write_text(json.dumps(made))
+    home.rename(tmp_path / FOUND)
+    after = trained(RECIPE, folder=tmp_path)
+    assert torch.equal(weights(before.model), weights(after.model))
+    assert provenance([RECIPE], folder=tmp_path)["trained_on"] == ["cuda"]
+    assert module.files_of(RECIPE, folder=tmp_path) == [tmp_path / FOUND]
+    assert runs == [1]
+
+    for change in ({"device": "meta"}, {"data": "other"}, {"code": "other"}):
+        (tmp_path / FOUND / "made.json").write_text(json.dumps(made | change))
+        module._read.cache_clear()
+        assert not is_ready(RECIPE, folder=tmp_path)
+        assert (module.files_of(RECIPE, folder=tmp_path) == []) == (change != {"device": "meta"})
 
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:

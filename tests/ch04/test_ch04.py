@@ -323,16 +323,6 @@ def test_smallest_effects_are_those_of_the_claims() -> None:
     assert all(f"{least:g}" in stated[claim] for claim, least in verdicts.LEAST.items())
 
 
-def test_the_first_edition_had_five_seeds_and_shared_its_networks() -> None:
-    made = {e.name: cells(e, "paper") for e in ch04.EXPERIMENTS if "airplane" not in e.name}
-    recipes = {config.recipe for config in made["04-templates"]}
-    for name, configs in made.items():
-        if name != "04-pictures":
-            assert {config.seed for config in configs} == set(range(5)), name
-    for name in ("04-pictures", "04-sanity"):
-        assert {config.recipe for config in made[name]} <= recipes
-
-
 # A quick run ----------------------------------------------------------------------------------------------------------
 
 

@@ -19,11 +19,11 @@ from torch import Tensor, nn
 
 from maso import affine_map
 from maso.matched import IMAGE, Match, match
-from maso_book.ch04.networks import Augmented, Looked, Network, class_means, looked_at, untrained
+from maso_book.ch04.networks import Looked, Network, class_means, looked_at, untrained
 from maso_book.ch04.pictures import first_of_each_class
 from maso_book.ch04.templates import compared, likeness
 from maso_book.experiment import Rows
-from maso_book.trained import data, trained
+from maso_book.trained import Augmented, data, trained
 from maso_book.training import accuracy
 from maso_book.training.objective import adversarial
 

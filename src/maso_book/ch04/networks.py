@@ -44,13 +44,6 @@ class Network(TrainedCell):
         return [self.recipe]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Augmented:
-    """What a configuration inherits whose network sees images flipped and moved: those of objects, not of digits."""
-
-    augment: bool = True
-
-
 CALIBRATED_ON = 10_000
 """The first that many training images give the statistics of BatchNorm to an untrained network."""
 GREY = 0.5

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from maso import affine_map
 from maso.matched import by_truth
-from maso_book.ch04.networks import Augmented, Looked, Network, class_means, looked_at
+from maso_book.ch04.networks import Looked, Network, class_means, looked_at
 from maso_book.experiment import Rows
 from maso_book.statistics import auc
-from maso_book.trained import Recipe, data, trained
+from maso_book.trained import Augmented, Recipe, data, trained
 from maso_book.training import scaled
 
 SHRINK = (0.001, 0.01, 0.1, 0.5)

@@ -13,9 +13,9 @@ import numpy as np
 from torch import Tensor, nn
 
 from maso.matched import IMAGE, match
-from maso_book.ch04.networks import Augmented, Network, class_means, looked_at, origins, skewed
+from maso_book.ch04.networks import Network, class_means, looked_at, origins, skewed
 from maso_book.experiment import Rows
-from maso_book.trained import Recipe, data, trained
+from maso_book.trained import Augmented, Recipe, data, trained
 
 ANY = "any"
 """The origin of what does not depend on it: the outputs and the last layer's bias."""

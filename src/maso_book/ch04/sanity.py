@@ -13,13 +13,13 @@ from torch import Tensor, nn
 
 from maso import affine_map
 from maso.matched import randomised_from_top
-from maso_book.ch04.networks import CALIBRATED_ON, Augmented, Looked, Network, by_hand, looked_at
+from maso_book.ch04.networks import CALIBRATED_ON, Looked, Network, by_hand, looked_at
 from maso_book.ch04.pictures import first_of_each_class, int8
 from maso_book.ch04.templates import partner
 from maso_book.experiment import Rows
 from maso_book.shared.untrained import calibrated
 from maso_book.statistics import rank_correlation
-from maso_book.trained import Recipe, data, trained
+from maso_book.trained import Augmented, Recipe, data, trained
 
 NOISE = 0.01
 """Standard deviation of the noise that breaks ties: 2.5 of 255 grey levels."""

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from maso.matched import IMAGE, Match, by_truth, match
-from maso_book.ch04.networks import Augmented, Looked, Network, by_hand, class_means, looked_at, origins, untrained
+from maso_book.ch04.networks import Looked, Network, by_hand, class_means, looked_at, origins, untrained
 from maso_book.experiment import Rows
 from maso_book.statistics import auc, dip
-from maso_book.trained import trained
+from maso_book.trained import Augmented, trained
 
 ORIGINS = ("black", "mean image", "grey")
 COMPARED = {  # name of the images in `Match` -> what they are (`target`) and whose (`source`)

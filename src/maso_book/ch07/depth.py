@@ -34,7 +34,7 @@ from maso_book.ch07.agreement import EUCLID, KS, last_layer, layer_names
 from maso_book.experiment import Rows
 from maso_book.shared import twins
 from maso_book.shared.untrained import calibrated
-from maso_book.trained import TrainedCell, data, trained
+from maso_book.trained import Augmented, TrainedCell, data, trained
 from maso_book.training import accuracy, scaled
 
 ARMS = ("untrained", "calibrated", "trained")
@@ -68,6 +68,11 @@ class Depth(TrainedCell):
     keep: tuple[int, ...] = twins.KEEP
     queries: int = 1000
     images: int = 10_000
+
+
+@dataclass(frozen=True)
+class AugmentedDepth(Augmented, Depth):
+    """The same of a network that was trained on images flipped and moved."""
 
 
 def run_depth(config: Depth) -> tuple[Rows, dict[str, np.ndarray]]:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from maso_book.ch07.agreement import LABELS, Agreement, run_agreement
-from maso_book.ch07.depth import Depth, run_depth
+from maso_book.ch07.depth import AugmentedDepth, Depth, run_depth
 from maso_book.ch07.metric import Metric, run_metric
 from maso_book.ch07.speed import Speed, run_speed
 from maso_book.experiment import Experiment, on_cpu, same_grid
@@ -31,7 +31,8 @@ QUICK_DEPTH: dict[str, Any] = {
 }  # fmt: skip
 TWINS = ("large_cnn", "small_cnn", "small_resnet")
 """The networks of 07-twins: 8, 3 and 13 ReLU layers."""
-ALL_IMAGES = (("small_cnn", "cifar10"), ("small_cnn", "fashion_mnist"), ("large_cnn", "cifar10"))
+ALL_IMAGES: dict[str, Any] = {"samples": None, "keep": (0,)}
+"""Of the networks that learn all images: chapter 04's, to the letter, so that they are trained once."""
 
 
 def _agreement(profile: str) -> list[Agreement]:
@@ -64,9 +65,13 @@ def _all_images(profile: str) -> list[Depth]:
     if profile == "quick":
         return [Depth(seed, **QUICK_DEPTH) for seed in (0, 1)]
     return [
-        Depth(seed, "true", network, dataset, samples=None, epochs=20, lr=twins.RATES[network], keep=(0,))
+        config
         for seed in twins.SEEDS
-        for network, dataset in ALL_IMAGES
+        for config in (
+            AugmentedDepth(seed, epochs=30, **ALL_IMAGES),
+            Depth(seed, dataset="fashion_mnist", epochs=15, **ALL_IMAGES),
+            AugmentedDepth(seed, network="large_cnn", lr=twins.RATES["large_cnn"], epochs=12, **ALL_IMAGES),
+        )
     ]
 
 
