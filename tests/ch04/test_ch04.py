@@ -18,8 +18,8 @@ from maso_book.ch04 import figures, tables, verdicts
 from maso_book.ch04 import networks as ch04_networks
 from maso_book.ch04 import pictures as ch04_pictures
 from maso_book.ch04 import templates as ch04_templates
-from maso_book.records import Record, load, tidy
-from maso_book.results import cells, compute, path_of
+from maso_book.records import Record, tidy
+from maso_book.results import cells, compute
 from maso_book.statistics import auc, dip, rank_correlation
 from maso_book.tidy import as_table
 from maso_book.trained import data
@@ -398,22 +398,6 @@ def test_tables_have_a_row_for_each_group_or_filter(made: dict[str, list[Record]
     assert tables.priors(made["04-prior"]).count("\n") == 2
     assert tables.cause(made["04-sanity"]).count("\n") == 4  # randomised, calibrated, another seed
     assert tables.airplane(made["04-airplane"]).count("\n") == 2
-
-
-def test_records_of_the_first_edition_are_shown_and_not_judged() -> None:
-    """Their untrained control is not calibrated, and there is one origin."""
-    made = {
-        e.name: [load(path_of(e, config)) for config in cells(e, "paper")]
-        for e in ch04.EXPERIMENTS
-        if "airplane" not in e.name
-    }
-    found = {v.claim: v for v in verdicts.verdicts(made)}
-    assert found["04.1"].outcome == "holds"
-    assert {v.outcome for claim, v in found.items() if claim != "04.1"} == {"not tested"}
-    assert all("seeds 0 to 4" in found[f"04.{i}"].evidence for i in range(2, 7))
-    assert tables.deciding(made["04-templates"]).splitlines()[0].count("|") == 7
-    assert "no records" in tables.cause(made["04-sanity"])
-    assert figures.likeness(made["04-templates"]).compared.nunique() == 6
 
 
 def test_the_hero_shows_the_templates_that_are_stored(made: dict[str, list[Record]]) -> None:

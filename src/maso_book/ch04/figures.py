@@ -13,12 +13,12 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from maso_book.ch04.airplane import PICTURES
-from maso_book.ch04.verdicts import control, data_name, measured, named, way, with_way
+from maso_book.ch04.verdicts import data_name, named, way, with_way
 from maso_book.datasets import CLASSES
 from maso_book.records import Record
 from maso_book.shared.names import NETWORKS
 from maso_book.style import PALETTE
-from maso_book.tidy import arms, as_table, paired
+from maso_book.tidy import arms, paired
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -198,9 +198,9 @@ def likeness(records: Sequence[Record]) -> pd.DataFrame:
         The rows of the table `likeness` after training, of the others and before training (BatchNorm calibrated) only
         those with the own image or mean; a column `compared` has in words whose templates are compared with whose.
     """
-    table = measured(records, "likeness").query("bn and bias and measure == 'correlation'")
+    table = named(records, "likeness").query("bn and bias and measure == 'correlation'")
     of_trained = (table.epoch == table.epochs) & ((table.source == "own") | (table.templates == "true class"))
-    table = table[of_trained | (table.state == control(table)) & (table.source == "own")]
+    table = table[of_trained | (table.state == "calibrated") & (table.source == "own")]
     whose = {
         "own": "",
         "same class": ", another image of the class",
@@ -217,7 +217,7 @@ def likeness_and_price(records: Sequence[Record]) -> pd.DataFrame:
         Columns `architecture`, `trained`, `seed`, `similarity` of the true class's template with its picture, `on`
         which images `accuracy` is.
     """
-    likeness, robustness = (with_way(named(as_table(records, of))) for of in ("likeness", "robustness"))
+    likeness, robustness = (with_way(named(records, of)) for of in ("likeness", "robustness"))
     own = likeness.query(
         "state == 'trained' and not averaged and measure == 'correlation' and templates == 'true class' "
         "and target == 'image' and source == 'own'"
@@ -236,7 +236,7 @@ def cascade(records: Sequence[Record]) -> pd.DataFrame:
     """
     import pandas as pd
 
-    table = named(as_table(records, "cascade"))
+    table = named(records, "cascade")
     start = table[table.stage == 1].assign(stage=0, rank_correlation=1.0)
     whole = pd.concat([start, table], ignore_index=True)
     names = {0: "trained"} | _stage_names(table)
@@ -264,8 +264,8 @@ def histograms(records: Sequence[Record]) -> Figure:
 
     Those of the first test images; what stands above a panel is of all of them.
     """
-    table = measured(records, "evaluation").query("split == 'test'")
-    at = {"before": table[table.state == control(table)], "after": table[table.epoch == table.epochs]}
+    table = named(records, "evaluation").query("split == 'test'")
+    at = {"before": table[table.state == "calibrated"], "after": table[table.epoch == table.epochs]}
     groups = at["before"].networks.unique()
     fig, axes = plt.subplots(2, len(groups), squeeze=False)
     fig.set_size_inches(2.2 + 2.4 * axes.shape[1], 4.8)
@@ -294,7 +294,7 @@ def separation(ax: Axes, true: np.ndarray, false: np.ndarray) -> Axes:
 
 def prior(axes: Sequence[Axes], records: Sequence[Record]) -> Sequence[Axes]:
     """Mean biases of skewed less balanced networks against the log prior, with the mean slope; a panel a group."""
-    table = measured(records, "classes")
+    table = named(records, "classes")
     for ax, (name, rows) in zip(axes, arms(table, "networks"), strict=True):
         slopes = []
         for (_, of_seed), marker in zip(arms(rows, "seed"), itertools.cycle("osD^v"), strict=False):

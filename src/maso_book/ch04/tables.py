@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from maso_book.ch04.verdicts import data_name, is_first_edition, measured, named, trained_on_test, way, with_way
+from maso_book.ch04.verdicts import data_name, named, trained_on_test, way, with_way
 from maso_book.records import Record
 from maso_book.statistics import interval
 from maso_book.tidy import arms, as_table, paired
@@ -30,29 +30,26 @@ def _cell(values: pd.Series, mean: str, half: str) -> str:
 
 def deciding(records: Sequence[Record]) -> str:
     """Accuracy of the output and of its parts, agreement of each part with it, and the match's share of the margin."""
-    old, alone = is_first_edition(records), measured(records, "deciding")
-    margin = measured(records, "deciding" if old else "margin")
+    alone, margin = named(records, "deciding"), named(records, "margin")
     rows = []
-    for name, whole in arms(trained_on_test(measured(records, "evaluation")), "networks"):
+    for name, whole in arms(trained_on_test(named(records, "evaluation")), "networks"):
         scores = dict(arms(alone[alone.networks == name], "scores"))
-        shares = {} if old else dict(arms(margin[margin.networks == name], "origin"))
+        shares = dict(arms(margin[margin.networks == name], "origin"))
         columns = [whole.accuracy, *(scores[part].accuracy for part in ("inner", "bias"))]
         columns += [scores[part].agreement for part in ("inner", "bias")]
-        columns += [shares[origin].share for origin in ORIGINS if shares]
+        columns += [shares[origin].share for origin in ORIGINS]
         cells = [_cell(values, ".1%", ".1%") for values in columns]
         if not (whole.bn | whole.bias).any():  # b[x] = 0: rounding would decide
             cells[2] = cells[4] = "–"
         rows.append([name, *cells])
     head = ["networks", "accuracy", "inner product alone", "bias alone", "agrees: inner product", "agrees: bias"]
-    head += [] if old else [f"share of the margin from {origin}" for origin in ORIGINS]
+    head += [f"share of the margin from {origin}" for origin in ORIGINS]
     return _markdown(" | ".join(head), "l" + "r" * (len(head) - 1), rows)
 
 
 def airplane(records: Sequence[Record]) -> str:
     """Accuracy, accuracy under attack and likeness, by architecture and way of training."""
-    networks, robustness, likeness = (
-        with_way(named(as_table(records, of))) for of in ("networks", "robustness", "likeness")
-    )
+    networks, robustness, likeness = (with_way(named(records, of)) for of in ("networks", "robustness", "likeness"))
     likeness = likeness[likeness.measure == "correlation"]
     wanted = {
         "true class": ("trained", False, "true class", "image", "own"),
@@ -78,9 +75,7 @@ def airplane(records: Sequence[Record]) -> str:
 
 def cause(records: Sequence[Record]) -> str:
     """Rank correlation of magnitudes with those of changed networks under each condition, and shares of zeros."""
-    if is_first_edition(records):
-        return "The causes have no records yet."
-    table, zeros = (named(as_table(records, of)) for of in ("cause", "zeros"))
+    table, zeros = (named(records, of) for of in ("cause", "zeros"))
     rows, conditions = [], list(table.condition.unique())
     for (name, changed), of in arms(table, "networks", "changed"):
         by_condition = dict(arms(of, "condition"))
@@ -95,7 +90,7 @@ def training(records: Sequence[Record]) -> str:
     """How the networks of these records were trained, and what came of it: a row for each group."""
     configs = {record.hash: {"noise": 0.0, "attack": 0.0, "augment": False} | record.config for record in records}
     seconds = {record.hash: record.provenance.get("training_seconds", float("nan")) for record in records}
-    table = named(as_table(records, "networks"))
+    table = named(records, "networks")
     table = table.assign(seconds=table.record.map(seconds), way=[way(configs[name]) for name in table.record])
     rows = []
     for (name, kind), of in arms(table, "networks", "way"):
@@ -111,7 +106,7 @@ def training(records: Sequence[Record]) -> str:
 
 def common_part(records: Sequence[Record]) -> str:
     """Correlations with the picture of the templates as they are and less their mean over the classes; cosines."""
-    table = measured(records, "likeness").query("epoch == epochs")
+    table = named(records, "likeness").query("epoch == epochs")
     measures = [(m, t) for m in ("correlation", "relative correlation", "cosine") for t in table.templates.unique()]
     rows = []
     for name, of_networks in arms(table.query("bn and bias and target == 'image' and source == 'own'"), "networks"):
@@ -130,10 +125,11 @@ def classical(pictures: Sequence[Record], templates: Sequence[Record]) -> str:
             label = {"mean": "class mean", "lda": "discriminant"}[of.filter]
             rows.append(_filter(name, label, of.accuracy, of.true_correlation, of.other_correlation, of.auc))
             name = ""
-        recipe = {key: value for key, value in record.config.items() if key != "images"}
+        recipe = {key: value for key, value in record.config.items() if key not in ("images", "keep")}
         for same in (r for r in templates if {key: r.config.get(key) for key in recipe} == recipe):
-            network = trained_on_test(measured([same], "evaluation")).iloc[0]
-            true, others = measured([same], "likeness").query("measure == 'relative correlation'").similarity
+            network = trained_on_test(named([same], "evaluation")).iloc[0]
+            relative = named([same], "likeness").query("epoch == epochs and measure == 'relative correlation'")
+            true, others = relative.query("target == 'image' and source == 'own'").similarity
             rows.append(_filter("", "network", network.accuracy, true, others, network.auc))
     return _markdown("data | filter | accuracy | correlation, true class | correlation, others | area", "llrrrr", rows)
 
@@ -144,9 +140,9 @@ def _filter(name: str, label: str, accuracy: float, true: float, others: float, 
 
 def priors(records: Sequence[Record]) -> str:
     """Slope of each part against the log prior less that of the balanced network, by origin; and the accuracies."""
-    slopes = measured(records, "slopes")
+    slopes = named(records, "slopes")
     rows = []
-    for name, networks in arms(named(as_table(records, "networks")), "networks"):
+    for name, networks in arms(named(records, "networks"), "networks"):
         values = {
             key: paired(of, "slope", by="prior", first="skewed", second="balanced")
             for key, of in arms(slopes[slopes.networks == name], "place", "origin")

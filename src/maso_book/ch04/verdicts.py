@@ -26,8 +26,9 @@ REPRODUCED, COMPARISONS = 0.05, 4
 # What the figures, the tables and the verdicts share ------------------------------------------------------------------
 
 
-def named(table: pd.DataFrame) -> pd.DataFrame:
-    """The table with a column `networks`, which says in words what networks differ in, but for their seed."""
+def named(records: Sequence[Record], of: str) -> pd.DataFrame:
+    """A table of these records with a column `networks`: in words what networks differ in, but for their seed."""
+    table = as_table(records, of)
     return table.assign(networks=[_label(row) for row in table.to_dict("records")])
 
 
@@ -54,38 +55,6 @@ def with_way(table: pd.DataFrame) -> pd.DataFrame:
     """The table of 04-airplane with the columns `way`, of training, and `architecture`."""
     rows = table.to_dict("records")
     return table.assign(way=[way(row) for row in rows], architecture=table.network.map(NETWORKS))
-
-
-def is_first_edition(records: Sequence[Record]) -> bool:
-    """Whether these records were made before margins, origins and the causes of the sanity check were measured."""
-    tables = records[0].tables
-    return not {"margin", "cause"} & tables.keys() and not any("origin" in row for row in tables.get("slopes", ()))
-
-
-def measured(records: Sequence[Record], of: str) -> pd.DataFrame:
-    """A table of these records with its `networks` named; those of the first edition in the form of the second.
-
-    Their untrained control is not calibrated, their biases have black as the origin.
-    """
-    table = named(as_table(records, of))
-    if of in ("deciding", "likeness") and "split" in table:
-        table = table.query("split == 'test'").drop(columns="split")
-    if of == "deciding" and "epoch" in table:
-        table = table.query("epoch == epochs")
-    if of in ("evaluation", "likeness") and "state" not in table:
-        table = table.assign(state=["trained" if epoch else "untrained" for epoch in table.epoch])
-    if of == "slopes" and "origin" not in table:
-        table = table.assign(origin=["any" if "output" in place else "black" for place in table.place])
-    if of == "classes" and "place" in table:
-        table = table.query("place == 'bias'")
-    if of == "networks" and "exact_images" not in table and "sum_error" in table:
-        table = table.assign(exact_images=table.images)
-    return table
-
-
-def control(table: pd.DataFrame) -> str:
-    """The state of the untrained network that the trained one is held against: calibrated, where it was measured."""
-    return "calibrated" if "calibrated" in set(table.state) else "untrained"
 
 
 def trained_on_test(table: pd.DataFrame) -> pd.DataFrame:
@@ -119,12 +88,6 @@ def verdicts(results: dict[str, list[Record]]) -> list[Verdict]:
     return judged(converged, judges)
 
 
-FIRST_EDITION = (
-    "The criterion asks for new seeds, which have no records yet; the verdict by the first edition's criterion is on "
-    "the claims page. What the first edition's records (seeds 0 to 4) say:"
-)
-
-
 def _verdict(
     claim: str,
     table: pd.DataFrame,
@@ -135,15 +98,8 @@ def _verdict(
     part: str = "",
     finding: str = "",
     seeds: int = 5,
-    old: bool = False,
 ) -> Verdict:
-    """The verdict, or "not tested" where a group of networks has too few seeds or the images are not real.
-
-    Args:
-        old: the records are the first edition's, which the criterion does not judge.
-    """
-    if old:
-        return Verdict(claim, "not tested", f"{FIRST_EDITION} {evidence}", "new seeds not run yet")
+    """The verdict, or "not tested" where a group of networks has too few seeds or the images are not real."""
     few = not enough(table, "networks", seeds=seeds)
     if few or not (table.bn & table.bias).any() or "digits" in set(table.dataset):
         return Verdict(claim, "not tested", f"The criterion asks for {seeds} seeds on real images. {evidence}", effect)
@@ -160,7 +116,7 @@ def _outcome(whole: bool, some: bool, *, refuted: bool = True) -> Outcome:
 
 
 def _judge_exact(claim: str, records: list[Record]) -> Verdict:
-    table = measured(records, "networks")
+    table = named(records, "networks")
     worst = table[["sum_error", "inner_error", "bias_error"]].max()
     enough_images = table.exact_images >= table.network.map({"large_cnn": 200}).fillna(1000)
     evidence = (
@@ -177,9 +133,7 @@ def _judge_exact(claim: str, records: list[Record]) -> Verdict:
 
 
 def _judge_deciding(claim: str, records: list[Record]) -> Verdict:
-    if is_first_edition(records):
-        return _agreements(claim, records)
-    table, least = named(as_table(records, "margin")), LEAST[claim]
+    table, least = named(records, "margin"), LEAST[claim]
     chosen = table.query("bn or bias")
     values = {
         (name, origin): rows.set_index("seed").share - 0.5
@@ -213,18 +167,6 @@ def _judge_deciding(claim: str, records: list[Record]) -> Verdict:
     )
 
 
-def _agreements(claim: str, records: list[Record]) -> Verdict:
-    """What the first edition measured in place of the margin."""
-    table = measured(records, "deciding").query("bn or bias")
-    parts = [
-        f"{name} {rows[rows.scores == 'inner'].agreement.mean():.0%} and "
-        f"{rows[rows.scores == 'bias'].agreement.mean():.0%}"
-        for name, rows in arms(table, "networks")
-    ]
-    evidence = "How often the inner product alone, and the bias alone, choose the class of the output: "
-    return _verdict(claim, table, "not tested", evidence + "; ".join(parts) + ".", effect="", old=True)
-
-
 def tests_of_likeness(rows: pd.DataFrame) -> tuple[dict[str, Interval], dict[str, Interval]]:
     """The intervals that claim 04.3 asks to be above 0 ("object") and below 0 ("negative").
 
@@ -237,7 +179,7 @@ def tests_of_likeness(rows: pd.DataFrame) -> tuple[dict[str, Interval], dict[str
         state: of.pivot(index="seed", columns=columns, values="similarity")
         for state, of in arms(rows[(rows.epoch == 0) | (rows.epoch == rows.epochs)], "state")
     }
-    start, end = at[control(rows)], at["trained"]
+    start, end = at["calibrated"], at["trained"]
     is_object: dict[str, Interval] = {}
     for target in ("image", "class mean"):
         own, elsewhere = ("true class", target, "own"), ("true class", target, "another class")
@@ -252,7 +194,7 @@ def tests_of_likeness(rows: pd.DataFrame) -> tuple[dict[str, Interval], dict[str
 
 
 def _judge_likeness(claim: str, records: list[Record]) -> Verdict:
-    table, least, old = measured(records, "likeness"), LEAST[claim], is_first_edition(records)
+    table, least = named(records, "likeness"), LEAST[claim]
     chosen = table.query("bn and bias and measure == 'correlation'")
     parts, true, others, objects, negatives = [], [], [], [], []
     for name, rows in arms(chosen, "networks"):
@@ -273,32 +215,30 @@ def _judge_likeness(claim: str, records: list[Record]) -> Verdict:
         claim,
         table,
         _outcome(all(both), any(both)),
-        f"Correlation of template and image, for an object at least {least}; untrained is "
-        f"{'as it was initialised' if old else 'calibrated'}. {'. '.join(parts)}.",
+        f"Correlation of template and image, for an object at least {least}; untrained is calibrated. "
+        f"{'. '.join(parts)}.",
         effect=f"true class {_range(true, '+.3f')}, others {_range(others, '+.3f')}",
         part=f"object in {_share(objects)} groups, negative in {sum(negatives)}",
-        old=old,
     )
 
 
 def _judge_modes(claim: str, records: list[Record]) -> Verdict:
-    table, old = measured(records, "evaluation").query("bn and bias"), is_first_edition(records)
-    untrained = control(table)
-    followed = table[table.record.isin(table[table.state == untrained].record)]
+    table = named(records, "evaluation").query("bn and bias")
+    followed = table[table.record.isin(table[table.state == "calibrated"].record)]
     values: dict[Any, pd.Series] = {}
     areas, unimodal = {}, {}
     for (name, split), rows in arms(followed, "networks", "split"):
         last = rows[rows.epoch == rows.epochs]
-        ends = rows[(rows.state == untrained) | (rows.epoch == rows.epochs)]
-        values[name, split] = paired(ends, "auc", by="state", first="trained", second=untrained)
+        ends = rows[(rows.state == "calibrated") | (rows.epoch == rows.epochs)]
+        values[name, split] = paired(ends, "auc", by="state", first="trained", second="calibrated")
         areas[name, split] = interval(last.auc)
         unimodal[name, split] = list(last.dip_p >= UNIMODAL)
 
     gains = effects(values)
     two_modes = {key: gains[key].counts(LEAST[claim]) and not any(unimodal[key]) for key in gains}
-    compared = "untrained" if old else "untrained and calibrated"
     parts = [
-        f"{name}, {split}: area {areas[name, split].mean:.3f} ({gains[name, split].seeds:+.3f} over {compared}), "
+        f"{name}, {split}: area {areas[name, split].mean:.3f} ({gains[name, split].seeds:+.3f} over untrained and "
+        f"calibrated), "
         f"one mode rejected in {_share([not one for one in unimodal[name, split]])}"
         for name, split in gains
     ]
@@ -310,13 +250,11 @@ def _judge_modes(claim: str, records: list[Record]) -> Verdict:
         "; ".join(parts) + ".",
         effect=f"area {_range(areas.values(), '.2f')}, one mode rejected in {_share(rejected)}",
         part=", ".join(dict.fromkeys(name for (name, _), two in two_modes.items() if two)),
-        old=old,
     )
 
 
 def _judge_sanity(claim: str, records: list[Record]) -> Verdict:
-    table, least, old = named(as_table(records, "cascade")), LEAST[claim], is_first_edition(records)
-    random_networks = [control for control in RANDOM if control in set(table.changed)]
+    table, least = named(records, "cascade"), LEAST[claim]
     worst = as_table(records, "identity").gradient_error.max()
     parts, forgets = [], {}
     margins: list[Interval] = []
@@ -325,14 +263,14 @@ def _judge_sanity(claim: str, records: list[Record]) -> Verdict:
         said = []
         for entries, of in arms(rows, "entries"):
             ends = of[(of.changed != "randomised") | (of.stage == of.stage.max())]
-            random = {control: interval(ends[ends.changed == control].rank_correlation) for control in random_networks}
+            random = {control: interval(ends[ends.changed == control].rank_correlation) for control in RANDOM}
             margin = {
                 control: interval(paired(ends, "rank_correlation", by="changed", first="another seed", second=control))
-                for control in random_networks
+                for control in RANDOM
             }
             forgets[name, entries] = all(
                 random[control].high < FORGOTTEN and margin[control].sign > 0 and margin[control].mean >= least
-                for control in random_networks
+                for control in RANDOM
             )
             if entries == "signed":
                 margins += margin.values()
@@ -343,7 +281,7 @@ def _judge_sanity(claim: str, records: list[Record]) -> Verdict:
                 + " and ".join(
                     f"{random[control]:+.3f} ({margin[control].mean:+.3f} more between two trained networks) "
                     f"{RANDOM[control]}"
-                    for control in random_networks
+                    for control in RANDOM
                 )
             )
         parts.append(f"{name}: {', '.join(said)}")
@@ -353,12 +291,9 @@ def _judge_sanity(claim: str, records: list[Record]) -> Verdict:
         claim,
         table,
         "does not hold" if worst > EXACT else _outcome(all(forgets.values()), any(map(all, kinds.values()))),
-        f"Gradient and template by hand differ by at most {worst:.1e}. "
-        + "; ".join(parts)
-        + f".{'' if old else _cause(records)}",
+        f"Gradient and template by hand differ by at most {worst:.1e}. " + "; ".join(parts) + f".{_cause(records)}",
         effect=f"signed {_range(margins, '+.2f')} over random; magnitudes {_range(left, '.2f')}",
         part=f"signed in {_share(kinds['signed'])} groups, magnitudes in {_share(kinds['magnitude'])}",
-        old=old,
     )
 
 
@@ -368,7 +303,7 @@ RANDOM = {"randomised": "when all is random", "calibrated": "with BatchNorm cali
 
 def _cause(records: list[Record]) -> str:
     """What magnitudes keep under each condition, in words."""
-    table = named(as_table(records, "cause")).query("changed == 'randomised'")
+    table = named(records, "cause").query("changed == 'randomised'")
     parts = [
         f"{name}: "
         + ", ".join(f"{condition} {of.rank_correlation.mean():.2f}" for condition, of in arms(rows, "condition"))
@@ -378,7 +313,7 @@ def _cause(records: list[Record]) -> str:
 
 
 def _judge_prior(claim: str, records: list[Record]) -> Verdict:
-    table, least = measured(records, "slopes"), LEAST[claim]
+    table, least = named(records, "slopes"), LEAST[claim]
     slopes = {
         key: paired(of, "slope", by="prior", first="skewed", second="balanced")
         for key, of in arms(table, "networks", "place", "origin")
@@ -406,7 +341,6 @@ def _judge_prior(claim: str, records: list[Record]) -> Verdict:
         effect=f"slope of the bias {_range([each.seeds for each in biases.values()], '+.2f')}",
         part=f"most of the slope for {_share(carried)} origins and data sets",
         seeds=10,
-        old=is_first_edition(records),
     )
 
 
@@ -423,7 +357,7 @@ def correlations_of(records: Sequence[Record], array: str) -> dict[tuple[str, st
 
 def _judge_airplane(claim: str, records: list[Record]) -> Verdict:
     least = LEAST[claim]
-    table = with_way(named(as_table(records, "likeness")))
+    table = with_way(named(records, "likeness"))
     table = table.query("state == 'trained' and not averaged and measure == 'correlation' and target == 'image'")
     wide = table.pivot(index=["architecture", "way", "seed"], columns=["templates", "source"], values="similarity")
     own, others = wide["true class", "own"], wide["other classes", "own"]
