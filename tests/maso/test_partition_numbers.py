@@ -21,8 +21,11 @@ from maso import MasoError, Plane, partition
 from maso.operators import GATES
 from maso.partition import forward, geometry, noise, run
 from maso.partition.complex import Complex, Degenerate
+from maso.partition.constants import OPERATOR
 from maso.partition.estimate import _Sampler
 from maso.partition.network import read_network
+from maso.partition.noise import Unresolved
+from maso.partition.tiles import Limits
 from maso.partition.tournament import prune
 from maso_book.shared.random_networks import dense_layers, generic
 
@@ -395,7 +398,10 @@ def test_networks_with_habits_agree_with_clipping(block: int) -> None:
     assert not found.refused
 
 
-def test_certificates_look_closely_within_a_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("fails", "tries_each"), [(Degenerate("on purpose"), 2), (Unresolved(0, 1e9, 1e-9), 1)])
+def test_certificates_look_closely_within_a_budget(
+    monkeypatch: pytest.MonkeyPatch, fails: Degenerate, tries_each: int
+) -> None:
     """Looks that fail cost what they took: a network in which every look fails does not look at every vertex."""
     looks, tries = [], []
     original, zoom_in = run.run_window, run._zoom_in
@@ -407,9 +413,8 @@ def test_certificates_look_closely_within_a_budget(monkeypatch: pytest.MonkeyPat
     def failing(*args: object, **kwargs: object) -> object:
         tries.append(args[2])
         original(*args, **kwargs)
-        error = Degenerate("on purpose")
-        error.cost = 1e12
-        raise error
+        fails.cost = 1e12
+        raise fails
 
     model, plane = generic(5)
     graph, snapshot = read_network(model, plane.origin)
@@ -419,4 +424,13 @@ def test_certificates_look_closely_within_a_budget(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(type(p), "snapped", property(lambda self: np.arange(len(self.vertices))))
     run._look_closer(graph, snapshot, p, budget=1e9)
     assert len(looks) == run.CLOSE_LOOKS
-    assert len(tries) == 2 * run.CLOSE_LOOKS  # once more a little closer; then the coordinates are no finer
+    # where lines could not be told apart once more a little closer; then the coordinates are no finer
+    assert len(tries) == tries_each * run.CLOSE_LOOKS
+
+
+def test_a_look_costs_its_operators_however_little_they_act_on() -> None:
+    model, plane = generic(5)
+    graph, snapshot = read_network(model, plane.origin)
+    small = run.run_window(graph, snapshot, plane.window(-1e-9, 1e-9, -1e-9, 1e-9), Limits(10, 1 << 30)).cost
+    assert small.operators == len(graph.nodes)
+    assert small.closely == small.total + OPERATOR * small.operators

@@ -24,7 +24,7 @@ class Degenerate(Exception):
 
     Attributes:
         layer: path of the layer at which, where it is known.
-        cost: of the run until then, see `cost`.
+        cost: of the run until then, a look at a small window, see `cost`.
     """
 
     layer: str | None = None

@@ -123,6 +123,9 @@ PATCH = 3.0
 CALL = 20_000.0
 """One operator, on whatever it acts."""
 
+OPERATOR = 700_000.0
+"""One operator of a look at a small window, however little it acts on: its bounds, its noise, what it remembers."""
+
 KINK = 1_500_000.0
 """One cut, however little it cuts: some hundred calls of numpy."""
 

@@ -10,30 +10,42 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from torch import Tensor
 
 from maso.graph import Graph, Node, ancestors
-from maso.partition.constants import CALL, CHOICE, MULTIPLICATION, NUMBER, PATCH, SAMPLE, SHARE
+from maso.partition.constants import CALL, CHOICE, MULTIPLICATION, NUMBER, OPERATOR, PATCH, SAMPLE, SHARE
 
 
 @dataclass
 class Cost:
-    """What a run has cost so far: its affine operators, and all that is done at the vertices."""
+    """What a run has cost so far: its affine operators, and all that is done at the vertices; how many operators."""
 
     affine: float = 0.0
     vertices: float = 0.0
+    operators: int = 0
 
     @property
     def total(self) -> float:
         """Of both."""
         return self.affine + self.vertices
 
+    @property
+    def closely(self) -> float:
+        """Of a look at a small window, where the operators themselves cost most."""
+        return self.total + OPERATOR * self.operators
+
+
+_COUNTED: WeakKeyDictionary[Graph, dict[Node, float]] = WeakKeyDictionary()
+
 
 def row_costs(graph: Graph, model: Any) -> dict[Node, float]:
-    """What every affine operator costs for one row, its call apart."""
-    weights = graph.bind(model)
-    return {node: _row_cost(node, weights) for node in graph.nodes if node.kind == "affine"}
+    """What every affine operator costs for one row, its call apart; counted once for a graph."""
+    if graph not in _COUNTED:
+        weights = graph.bind(model)
+        _COUNTED[graph] = {node: _row_cost(node, weights) for node in graph.nodes if node.kind == "affine"}
+    return _COUNTED[graph]
 
 
 def point_cost(graph: Graph, model: Any) -> float:

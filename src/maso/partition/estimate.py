@@ -25,7 +25,9 @@ from maso.partition.complex import Degenerate
 from maso.partition.cost import centres_to_check, point_cost
 from maso.partition.cut import TooMany
 from maso.partition.forward import Snapshot, batch, forward
+from maso.partition.huge import explain_unresolved
 from maso.partition.network import read_on_plane
+from maso.partition.noise import Unresolved
 from maso.partition.plane import Plane
 from maso.partition.threads import lend_threads
 from maso.partition.tiles import Bounds, Limits, Tile, TooLarge, default_bytes, run_window
@@ -144,7 +146,8 @@ class _Sampler:
         try:
             return run_window(self.graph, self.model, self.plane.window(*bounds), Limits(most, default_bytes()))
         except (TooMany, TooLarge, Degenerate) as error:
-            self.why = str(error).removeprefix("partition: ")
+            why = explain_unresolved(self.graph, self.model, error) if isinstance(error, Unresolved) else str(error)
+            self.why = why.removeprefix("partition: ")
             return None
 
     def descend(

@@ -315,6 +315,7 @@ class FrameReading(Reading[Node]):
         self.moment += 1
         out[kept + torch.arange(k, device=out.device), where] = 1.0
         self.cost.affine += NUMBER * out.numel() + CALL
+        self.cost.operators += 1
 
         if k or drop:
             for n, tensors in self.alive().items():
@@ -354,6 +355,7 @@ class FrameReading(Reading[Node]):
         if node.op not in MOVES:
             self.remember(node)
         self.cost.affine += self.row_costs[node] * (self.rank + 1) + CALL
+        self.cost.operators += 1
         for n in self.dying[node]:
             self.rows.pop(n, None)
         return node

@@ -71,11 +71,13 @@ def refuse_number(graph: Graph, model: Any, error: NotFinite) -> MasoError:
     return MasoError(f"partition: {where} {error.why}: {blame(graph, model, node)}.{line}")
 
 
-def explain_unresolved(graph: Graph, model: Any, node: Node, error: Unresolved) -> str:
+def explain_unresolved(graph: Graph, model: Any, error: Unresolved) -> str:
     """What to say of a unit in which numbers too large for the window meet."""
+    assert error.layer is not None
     return (
-        f"partition: layer {graph.paths[node]!r}: {error}: float64 does not say what the unit does there "
-        f"({largest(graph, model, node)}). Use smaller constants, or a larger window with its origin inside."
+        f"partition: layer {error.layer!r}: {error}: float64 does not say what the unit does there "
+        f"({largest(graph, model, graph.kinks[error.layer])}). Use smaller constants, or a larger window with its "
+        "origin inside."
     )
 
 

@@ -180,14 +180,16 @@ def _zoom_in(graph: Graph, model: Snapshot, result: Partition, vertex: Array) ->
             break  # nor are the inputs: every step drowns in them
         try:
             tile = run_window(graph, model, small, Limits(100_000, default_bytes()))
-        except (TooMany, TooLarge, Unresolved):
+        except (TooMany, TooLarge):
             break
-        except Degenerate as error:  # a little closer it may be clear
+        except Degenerate as error:
             spent += error.cost
-            side *= CLOSER
+            if isinstance(error, Unresolved):
+                break
+            side *= CLOSER  # a little closer it may be clear
             continue
         centres = forward(graph, model, small.points(tile.faces.centre))
-        spent += tile.cost.total + point_cost(graph, model) * len(centres.key)
+        spent += tile.cost.closely + point_cost(graph, model) * len(centres.key)
 
         known = result.keys.take(np.searchsorted(result.keys, centres.key), mode="clip") == centres.key
         if centres.judge(np.flatnonzero(~known), False)[0].any():

@@ -111,9 +111,7 @@ def run_window(graph: Graph, model: Snapshot, plane: Plane, limits: Limits, *, d
     except NotFinite as error:
         raise refuse_number(graph, model, error) from error
     except Degenerate as error:
-        error.layer, error.cost = graph.paths.get(reading.at), reading.cost.total
-        if isinstance(error, Unresolved):
-            error.args = (explain_unresolved(graph, model, reading.at, error),)
+        error.layer, error.cost = graph.paths.get(reading.at), reading.cost.closely
         raise
     return Tile(reading.cells, faces, values, scale, reading.cost)
 
@@ -138,7 +136,7 @@ def run_tiles(
             left = Limits(limits.regions - regions, limits.bytes - held)
             tile = run_window(graph, model, part, left, divisible=depth < DEEPEST)
         except Unresolved as error:
-            raise MasoError(str(error)) from error
+            raise MasoError(explain_unresolved(graph, model, error)) from error
         except (TooLarge, Degenerate) as error:
             if depth >= (DEEPEST // 2 if isinstance(error, Degenerate) else DEEPEST):
                 advice = (
