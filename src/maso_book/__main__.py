@@ -395,10 +395,16 @@ def _queue(options: argparse.Namespace) -> int:
     from maso_book import queue
 
     missing = queue.queue()
-    fits = 0
-    for cell, seconds, done in queue.timetable(missing, options.minutes, options.workers):
-        fits += done
+    try:
+        timed = list(queue.timetable(missing, options.minutes, options.workers))
+    except MasoError as error:  # a data set that is not here
+        for cell in missing:
+            print(f"  {cell.experiment.worth:5.1f}  {cell.name}  {cell.config}")
+        print(f"{len(missing)} cells are missing. How long they take is not known here: {error}")
+        return _report(_broken())
+    for cell, seconds, done in timed:
         print(f"{'*' if done else ' '} {cell.experiment.worth:5.1f}  {seconds:6.1f} s  {cell.name}  {cell.config}")
+    fits = sum(done for _, _, done in timed)
     print(f"{len(missing)} cells are missing; {fits} of them, marked *, fit into {options.minutes:g} minutes.")
     return _report(_broken())
 

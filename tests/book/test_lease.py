@@ -19,6 +19,7 @@ from PIL import Image
 
 from maso import MasoError
 from maso_book import datasets, lease, packing, queue, records, registry
+from maso_book.__main__ import main
 from maso_book.training.checkpoint import write_arrays
 
 HERE = Path(__file__).parent
@@ -117,6 +118,20 @@ def test_the_queue_says_what_is_missing_and_what_fits(tmp_path: Path, monkeypatc
     assert [cell.config.seed for cell, _, _ in found] == [0, 1, 2, 3, 4]
     assert all(0 < seconds < 60 and fits for _, seconds, fits in found)
     assert not any(fits for _, _, fits in queue.timetable(queue.queue(), minutes=0))
+
+
+def test_the_queue_lists_what_is_missing_without_the_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def seconds(recipe: object) -> float:
+        raise MasoError("Data set 'cifar10' is not here.")
+
+    monkeypatch.setenv("MASO_ROOT", str(toy.tree(tmp_path)))
+    monkeypatch.setattr(queue, "seconds", seconds)
+    assert main(["queue"]) == 0
+    *cells, last = capsys.readouterr().out.splitlines()
+    assert len(cells) == 5
+    assert last == "5 cells are missing. How long they take is not known here: Data set 'cifar10' is not here."
 
 
 def test_a_network_of_two_cells_is_counted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
