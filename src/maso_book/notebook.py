@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,7 +18,7 @@ from maso_book.parameters import check_parameters
 from maso_book.records import Record
 from maso_book.site import KINDS, badge, chip, cite, words
 from maso_book.tidy import as_table
-from maso_book.verdict import Verdict
+from maso_book.verdict import Verdict, scale
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Opened:
-    """A chapter with its records; as the last line of a cell it shows the chapter's verdicts in one line.
+    """A chapter with its records; as the last line of a cell it says in short what was found.
 
     Attributes:
         number: `"05"`.
@@ -91,7 +92,17 @@ class Opened:
         return f"Opened({self.number!r}: {', '.join(self.records)})"
 
     def _repr_markdown_(self) -> str:
-        return "**Verdict.** " + " · ".join(f"{v.claim} {badge(v.outcome)}" for v in self.verdicts)
+        """In short: every claim with its outcome and effect, then how large the runs were and what they took."""
+        lines = ["> **In short**"]
+        for v in self.verdicts:
+            about = " · ".join(html.escape(said) for said in (v.part, v.effect) if said)
+            said = f'{badge(v.outcome)} {words(self.claims[v.claim].statement)} <span class="maso-scale">{v.claim}'
+            lines.append(f"> {said}{about and ' · '}{about}</span>")
+        runs = [record for records in self.records.values() for record in records]
+        seconds = sum(r.provenance["seconds"] + r.provenance.get("training_seconds", 0.0) for r in runs)
+        took = f"{seconds / 60:,.0f} minutes" if seconds >= 90 else f"{seconds:,.0f} seconds"
+        lines.append(f'> <span class="maso-scale">{len(runs)} runs · {scale(runs)} · {took} in all</span>')
+        return "  \n".join(lines)
 
 
 def opened(number: str, parameters: Mapping[str, Any], *, seeds_of: Sequence[str] | None = None) -> Opened:

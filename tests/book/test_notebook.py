@@ -47,9 +47,12 @@ def test_records_tables_and_verdicts() -> None:
     (record,) = chapter["01-powers"]
     assert chapter.table("01-powers")["mean"].tolist() == [record.tables["draws"][0]["mean"]]
     assert [verdict.outcome for verdict in chapter.verdicts] == ["holds", "not tested"]
-    line = chapter._repr_markdown_()
-    assert line.startswith("**Verdict.** 01.1")
-    assert "✔ holds" in line
+    head, first, second, last = chapter._repr_markdown_().splitlines()
+    assert "In short" in head
+    for words in ("✔ holds", "It is so.", "01.1 · 0 of 5"):
+        assert words in first
+    assert "○ not tested" in second
+    assert "2 runs · 1 seed · CPU · 0 seconds in all" in last
     assert chapter.evidence("01.1").data == "0 differ."
     with pytest.raises(MasoError, match="Chapter 01 has no experiment '01-other': 01-powers, 01-drawn"):
         chapter["01-other"]
