@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+FEW = 240
+"""Characters of evidence that need no fold."""
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Opened:
     """A chapter with its records; as the last line of a cell it says in short what was found.
@@ -63,8 +67,13 @@ class Opened:
         return found
 
     def evidence(self, claim: str) -> Markdown:
-        """The numbers that decided a claim."""
-        return Markdown(next(words(verdict.evidence) for verdict in self.verdicts if verdict.claim == claim))
+        """The outcome of a claim with the numbers that decided it, folded where they are many."""
+        verdict = next(v for v in self.verdicts if v.claim == claim)
+        numbers = words(verdict.evidence)
+        if len(numbers) <= FEW:
+            return Markdown(f"{badge(verdict.outcome)} **{claim}.** {numbers}")
+        fold = f"<details><summary>the numbers that decided it</summary>\n\n{numbers}\n\n</details>"
+        return Markdown(f"**{claim}** {chip(verdict)}\n\n{fold}")
 
     def claim_box(self) -> Markdown:
         """The claims with their criteria, to stand at the chapter's top, before any code."""
@@ -77,11 +86,8 @@ class Opened:
         return Markdown("\n>\n".join(lines))
 
     def verdict_box(self) -> Markdown:
-        """The verdicts with their evidence, to stand at the chapter's end."""
-        lines = [
-            f"> {chip(v)}  \n> **{v.claim}** {words(self.claims[v.claim].statement)}  \n> {words(v.evidence)}"
-            for v in self.verdicts
-        ]
+        """The verdicts, to stand at the chapter's end."""
+        lines = [f"> {chip(v)}  \n> **{v.claim}** {words(self.claims[v.claim].statement)}" for v in self.verdicts]
         return Markdown("\n>\n".join(lines))
 
     def costs(self) -> Markdown:

@@ -53,9 +53,18 @@ def test_records_tables_and_verdicts() -> None:
         assert words in first
     assert "○ not tested" in second
     assert "2 runs · 1 seed · CPU · 0 seconds in all" in last
-    assert chapter.evidence("01.1").data == "0 differ."
+    assert chapter.evidence("01.1").data.endswith("✔ holds</span> **01.1.** 0 differ.")
     with pytest.raises(MasoError, match="Chapter 01 has no experiment '01-other': 01-powers, 01-drawn"):
         chapter["01-other"]
+
+
+def test_evidence_is_folded_where_it_is_many_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("maso_book.notebook.FEW", 5)
+    first, fold, numbers, end = opened("01", PARAMETERS).evidence("01.1").data.split("\n\n")
+    assert "**01.1**" in first
+    assert "0 of 5 · 1 seed · CPU" in first
+    assert fold.startswith("<details>")
+    assert (numbers, end) == ("0 differ.", "</details>")
 
 
 def test_boxes_say_claim_criterion_and_verdict() -> None:
@@ -64,7 +73,7 @@ def test_boxes_say_claim_criterion_and_verdict() -> None:
     for words in ("It is so.", "None differs.", "(theorem)", "(observation)", "*Smallest effect of interest.* 1 s."):
         assert words in claimed
     said = chapter.verdict_box().data
-    for words in ("✔ holds", "0 of 5 · 1 seed · CPU", "It is so.", "0 differ.", "○ not tested"):
+    for words in ("✔ holds", "0 of 5 · 1 seed · CPU", "It is so.", "○ not tested"):
         assert words in said
     assert "01-powers | 1 |" in chapter.costs().data
 
