@@ -247,11 +247,13 @@ def test_verdicts_without_records_or_with_too_few():
 def test_verdicts_on_the_toy_net_follow_their_criteria():
     zero, uniform = toy_records("zero", range(20)), toy_records("uniform", range(10))
     good = outcomes({"02-toy": zero + uniform})
-    assert (good["02.1"], good["02.2"], good["02.4"]) == ("holds",) * 3
+    assert {good[claim] for claim in ("02.1", "02.2", "02.4", "02.6")} == {"holds"}
     bad = toy_records("zero", range(20), defect=0.1, touching=0.5) + toy_records("uniform", range(10), near=0.3)
-    assert {outcomes({"02-toy": bad})[claim] for claim in ("02.1", "02.2", "02.4")} == {"does not hold"}
+    assert {outcomes({"02-toy": bad})[claim] for claim in ("02.1", "02.4", "02.6")} == {"does not hold"}
     one = outcomes({"02-toy": [*zero[1:], toy_record(0, "zero", touching=0.06)]})
-    assert (one["02.1"], one["02.2"]) == ("holds", "does not hold")
+    assert (one["02.1"], one["02.2"], one["02.6"]) == ("holds", "holds", "does not hold")
+    zero[0].tables["epochs"][0]["touching_share"] = 0.99
+    assert outcomes({"02-toy": zero})["02.2"] == "does not hold"
 
 
 def test_bends_are_judged_on_living_networks_of_new_seeds():

@@ -267,14 +267,19 @@ def turning(ratios: dict[int, float], *, seeds: int = 5, error: float = 0.0) -> 
 
 
 def test_turning_is_judged_at_every_width() -> None:
-    assert judge("03.3", {"03-turning": turning({8: 2.0, 16: 3.0})}).outcome == "holds"
-    assert judge("03.3", {"03-turning": turning({8: 2.0}, seeds=4)}).outcome == "not tested"
-    assert judge("03.3", {"03-turning": turning({8: 2.0}, error=1e-8)}).outcome == "does not hold"
-    one = judge("03.3", {"03-turning": turning({8: 1.0, 16: 3.0})})
-    assert (one.outcome, one.part) == ("holds with conditions", "more turning at widths 16 alone")
+    assert judge("03.6", {"03-turning": turning({8: 2.0, 16: 3.0})}).outcome == "holds"
+    assert judge("03.6", {"03-turning": turning({8: 2.0}, seeds=4)}).outcome == "not tested"
+    assert judge("03.6", {"03-turning": turning({8: 1.0})}).outcome == "does not hold"
+    one = judge("03.6", {"03-turning": turning({8: 1.0, 16: 3.0})})
+    assert (one.outcome, one.part) == ("holds in part", "at widths 16 alone")
     ratio = verdicts.factor(verdicts.turning_ratios(turning({8: 2.0}))[8])
     assert ratio.mean == pytest.approx(2.0)
     assert ratio.low == pytest.approx(2 * math.exp(-2.776445 * 0.1 * math.sqrt(2.5 / 5)))  # Student, 4 degrees
+
+
+@pytest.mark.parametrize(("error", "outcome"), [(1e-10, "holds"), (1e-8, "does not hold")])
+def test_corners_of_boundaries_are_judged_by_their_error(error: float, outcome: str) -> None:
+    assert judge("03.3", {"03-turning": turning({8: 1.0}, error=error)}).outcome == outcome
 
 
 def distances(dataset: str | None, train: float, *, seeds: int = 5) -> list[Record]:
@@ -292,7 +297,11 @@ def distances(dataset: str | None, train: float, *, seeds: int = 5) -> list[Reco
             for epoch in (0, 2, 4)
             for place in distance.PLACES
         ]
-        rows: Tables = {"networks": [{"labels": "true"}, {"labels": "permuted"}], "distances": watched}
+        exact = {"largest_polygon_difference": 1e-12, "largest_package_difference": 1e-14}
+        rows: Tables = {
+            "networks": [{"labels": labels, **exact} for labels in ("true", "permuted")],
+            "distances": watched,
+        }
         records.append(record("03-distance", seed, rows, **config))
     return records
 
@@ -301,13 +310,13 @@ def distances(dataset: str | None, train: float, *, seeds: int = 5) -> list[Reco
     ("toy", "images", "outcome"),
     [
         (-0.5, -0.2, "holds"),
-        (0.5, 0.2, "holds"),
-        (-0.5, 0.2, "holds with conditions"),
-        (-0.5, 0.0, "holds with conditions"),
+        (0.5, 0.2, "does not hold"),
+        (-0.5, 0.2, "holds in part"),
+        (-0.5, -0.05, "holds in part"),
         (0.0, 0.0, "does not hold"),
     ],
 )
-def test_distances_are_judged_by_their_signs(toy: float, images: float, outcome: str) -> None:
+def test_distances_are_judged_by_sign_and_size(toy: float, images: float, outcome: str) -> None:
     results = {"03-distance": distances(None, toy), "03-distance-images": distances("mnist", images)}
     assert judge("03.4", results).outcome == outcome
     change = verdicts.changes(results["03-distance"], "true")
@@ -320,6 +329,17 @@ def test_distances_need_five_seeds_and_real_images() -> None:
     for results in ((toy[:4], images), (toy, images[:4]), (toy, distances("digits", -0.5))):
         judged = judge("03.4", dict(zip(("03-distance", "03-distance-images"), results, strict=True)))
         assert judged.outcome == "not tested"
+
+
+@pytest.mark.parametrize(
+    ("seeds", "difference", "outcome"), [(10, 1e-12, "holds"), (9, 1e-12, "not tested"), (10, 1e-8, "does not hold")]
+)
+def test_the_formula_of_the_distance_is_judged_by_the_largest_difference(
+    seeds: int, difference: float, outcome: str
+) -> None:
+    records = distances(None, 0.0, seeds=seeds)
+    records[0].tables["networks"][1]["largest_polygon_difference"] = difference
+    assert judge("03.7", {"03-distance": records}).outcome == outcome
 
 
 @pytest.mark.parametrize(
@@ -342,7 +362,7 @@ def test_one_diagram_is_judged_by_kinks_and_mismatches(
 def test_without_records_nothing_is_tested() -> None:
     judged = verdicts.verdicts({})
     assert {v.outcome for v in judged} == {"not tested"}
-    assert [v.claim for v in judged] == ["03.1", "03.2", "03.3", "03.4", "03.5"]
+    assert [v.claim for v in judged] == [f"03.{number}" for number in range(1, 8)]
 
 
 # Pictures -------------------------------------------------------------------------------------------------------------

@@ -116,15 +116,6 @@ def distance_table(toy: Sequence[Record], images: Sequence[Record]) -> str:
     return _markdown(dict.fromkeys(["task", "labels", *columns], "---"), rows)
 
 
-def check_text(records: Sequence[Record]) -> str:
-    """How far the distances of 03-distance are from those found in the two other ways."""
-    networks = as_table(records, "networks")
-    return (
-        f"Largest difference over {len(networks)} networks: {networks['largest_polygon_difference'].max():.1e} "
-        f"to the polygons, {networks['largest_package_difference'].max():.1e} to the package."
-    )
-
-
 def description(model: nn.Module, lifted: Lift) -> str:
     """How many numbers describe the cells: as polygons, as one power diagram, as the network (a Markdown table)."""
     cells = lifted.cells
