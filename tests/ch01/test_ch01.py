@@ -17,7 +17,20 @@ from maso_book.ch01.formulas import KINDS, arrays, matrix, value
 from maso_book.ch01.frozen import freeze
 from maso_book.ch01.hand import block_factors, hand_factors, product
 from maso_book.ch01.networks import PLACES, ClosedForm
-from maso_book.ch01.rates import MODULI, ONE, TARGETS, TWO, allowed, errors, slopes, tangents, two_masos
+from maso_book.ch01.rates import (
+    MODULI,
+    ONE,
+    TARGETS,
+    TWO,
+    allowed,
+    errors,
+    graded,
+    graded_knots,
+    on_knots,
+    slopes,
+    tangents,
+    two_masos,
+)
 from maso_book.ch01.refused import RELU, NotMaso
 from maso_book.ch01.solver import BOTH_SIGNS, CONVERSE, COUNTEREXAMPLE, NONNEGATIVE, Proofs, counterexamples
 from maso_book.records import Record
@@ -140,6 +153,37 @@ def test_two_masos_interpolate_at_every_corner(dimension: int, target: str) -> N
     corners = np.stack(np.meshgrid(*[axis] * dimension, indexing="ij"), -1).reshape(-1, dimension)
     assert errors(f, m, weights, corners)[0] < 1e-12
     assert cells**dimension * dimension == m.R
+
+
+@pytest.mark.parametrize("cusp", [0.0, 0.3, -0.5])
+def test_graded_knots_crowd_towards_the_cusp(cusp: float) -> None:
+    knots = graded_knots(cusp, 8)
+    assert knots[[0, 4, 8]].tolist() == [-1, cusp, 1]
+    assert (np.diff(knots) > 0).all()
+    steps = (1 - cusp) * np.array([1, 16, 81, 256]) / 256
+    assert knots[5:] == pytest.approx(cusp + steps)
+
+
+def test_two_masos_on_any_knots_interpolate_there() -> None:
+    knots = np.array([-1.0, -0.9, 0.2, 0.25, 1.0])
+    m, weights = on_knots(TARGETS["smooth non-convex"][0], knots)
+    assert m.R == 4
+    assert errors(TARGETS["smooth non-convex"][0], m, weights, knots[:, None])[0] < 1e-12
+    between = np.random.default_rng(0).uniform(-1, 1, (100, 1))
+    values = np.interp(between[:, 0], knots, np.sin(np.pi * knots))
+    assert (m(torch.from_numpy(between)) @ weights).numpy() == pytest.approx(values)
+
+
+def test_graded_knots_reach_the_rate_of_smooth_targets() -> None:
+    found = graded(as_table(rates({3: -1.0})))
+    (cusp,) = np.random.default_rng(3).uniform(-0.5, 0.5, 1)
+    longer = 1 + abs(cusp)
+    for R, error in zip(found["pieces"], found["largest_error"], strict=True):
+        i = np.arange(R // 2)  # (b − a)² / (4 (a + b)) with a = √L i² / n² and b = √L (i + 1)² / n²
+        exact = (2 * i + 1) ** 2 / (2 * i**2 + 2 * i + 1) / R**2 * math.sqrt(longer)
+        assert error == pytest.approx(exact.max(), rel=1e-9)
+        assert error < 2 * math.sqrt(longer) / R**2
+    assert set(slopes(found)["theory"]) == {-2}
 
 
 def test_two_masos_are_exact_on_affine_functions() -> None:
@@ -402,7 +446,7 @@ def test_errors_of_images_are_counted_by_their_code() -> None:
     plt.close()
     text = tables.single_precision(records)
     assert "4 (66.7%)" in text
-    assert "`pool`" in text
+    assert "than `pool`: for 4 of them." in text
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 Function = Callable[[np.ndarray], np.ndarray]
 TWO, ONE = "two MASOs", "one MASO, tangent planes"
 """The methods: the construction above, and for comparison tangent planes below a convex target."""
+GRADED = "two MASOs, graded knots"
+"""The construction on knots that crowd towards the cusp of the non-smooth target, on the line."""
 
 TARGETS: dict[str, tuple[Function, float]] = {
     "smooth convex": (lambda x: np.exp(x).sum(1), 2.0),
@@ -98,6 +100,64 @@ def two_masos(f: Function, cells: int, dimension: int) -> tuple[MASO, Tensor]:
     A = np.stack([af + c * aphi, c * aphi])
     B = np.stack([bf + c * bphi, c * bphi])
     return MASO(torch.from_numpy(A), torch.from_numpy(B)), torch.tensor([1.0, -1.0], dtype=torch.float64, device="cpu")
+
+
+def graded_knots(cusp: float, pieces: int) -> np.ndarray:
+    """Knots of [−1, 1] that crowd towards a cusp from both sides, cusp ± L (i/n)^4 with n = R/2.
+
+    Args:
+        cusp: inside of the interval; L is how far it is to the ends.
+        pieces: R, even.
+
+    Returns:
+        (R + 1,), ascending.
+    """
+    steps = (np.arange(1, pieces // 2 + 1) / (pieces // 2)) ** 4
+    return np.concatenate([cusp - (1 + cusp) * steps[::-1], [cusp], cusp + (1 - cusp) * steps])
+
+
+def on_knots(f: Function, knots: np.ndarray) -> tuple[MASO, Tensor]:
+    """What `two_masos` gives, on the line with knots of any distances, (R + 1,)."""
+
+    def pieces(values: Function) -> tuple[np.ndarray, np.ndarray]:
+        """Slope and offset (R,) of the interpolant between two knots each."""
+        height = values(knots[:, None])
+        slope = np.diff(height) / np.diff(knots)
+        return slope, height[:-1] - slope * knots[:-1]
+
+    (af, bf), (aphi, bphi) = pieces(f), pieces(lambda x: np.abs(x - knots).sum(1))
+    c = np.abs(af).max()
+    A = np.stack([af + c * aphi, c * aphi])[..., None]
+    B = np.stack([bf + c * bphi, c * bphi])
+    return MASO(torch.from_numpy(A), torch.from_numpy(B)), torch.tensor([1.0, -1.0], dtype=torch.float64, device="cpu")
+
+
+def graded(table: pd.DataFrame) -> pd.DataFrame:
+    """The largest errors on graded knots for the cusps and the numbers of pieces of one input in the table `errors`.
+
+    Between the knots at √|x − cusp| = a and b the error is largest at (a + b)/2: there it is taken, in every piece.
+
+    Args:
+        table: rows of the table `errors`.
+
+    Returns:
+        Rows of `seed`, `dimension`, `target`, `method`, `pieces` and `largest_error`.
+    """
+    import pandas as pd
+
+    target = "non-smooth"
+    rows = []
+    for (seed, R), _ in arms(table[table["dimension"] == 1], "seed", "pieces"):
+        (cusp,) = np.random.default_rng(seed).uniform(-0.5, 0.5, 1)  # the first that `run_rates` draws
+        knots = graded_knots(cusp, R)
+        root = np.sqrt(np.abs(knots - cusp))
+        side = np.sign((knots[1:] + knots[:-1]) / 2 - cusp)
+        worst = cusp + side * ((root[1:] + root[:-1]) / 2) ** 2
+        f = partial(_shifted, TARGETS[target][0], np.array([cusp]))
+        largest, _ = errors(f, *on_knots(f, knots), worst[:, None])
+        arm = {"seed": seed, "dimension": 1, "target": target, "method": GRADED}
+        rows.append(arm | {"pieces": R, "largest_error": largest})
+    return pd.DataFrame(rows)
 
 
 def tangents(shift: np.ndarray, pieces: int, rng: np.random.Generator) -> MASO:
@@ -205,7 +265,7 @@ def slopes(table: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for (dimension, target, method, seed), curve in arms(table, "dimension", "target", "method", "seed"):
         slope = statistics.linear_regression(np.log(curve["pieces"]), np.log(curve["largest_error"])).slope
-        theory = -TARGETS[target][1] / dimension
+        theory = -2.0 if method == GRADED else -TARGETS[target][1] / dimension
         rows.append(
             {
                 "dimension": dimension,
