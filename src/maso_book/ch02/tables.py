@@ -135,9 +135,9 @@ def closed_forms(toy: Sequence[Record], slice_records: Sequence[Record]) -> str:
         slice_records: of the experiment "02-slices"; the cells of their windows are computed anew.
     """
     lines = [
-        "| networks | number | cells of layer 1, by the formula | counted | networks that differ | cells of all layers "
+        "| networks | cells of layer 1, by the formula | counted | networks that differ | cells of all layers "
         "| mean number of neighbours |",
-        "|---|--:|--:|--:|--:|--:|--:|",
+        "|---|--:|--:|--:|--:|--:|",
     ]
     for biases, place in itertools.product(("zero", "uniform"), (0, -1)):
         rows = []
@@ -149,7 +149,7 @@ def closed_forms(toy: Sequence[Record], slice_records: Sequence[Record]) -> str:
             rows.append((formula, p.pullback(FIRST).components, len(p), mean_neighbours(p)))
         formula, counted, cells, neighbours = np.array(rows).T
         lines.append(
-            f"| toy net, {biases} initial biases, {'before' if place == 0 else 'after'} training | {len(rows)} | "
+            f"| {len(rows)} toy nets, {biases} initial biases, {'before' if place == 0 else 'after'} training | "
             f"{formula.sum():,.0f} | {counted.sum():,.0f} | {(formula != counted).sum()} | {cells.sum():,.0f} | "
             f"{neighbours.min():.2f} to {neighbours.max():.2f} |"
         )
@@ -157,5 +157,5 @@ def closed_forms(toy: Sequence[Record], slice_records: Sequence[Record]) -> str:
         model, planes = slices.model_and_windows(record)
         for name, plane in planes.items():
             p = partition(model, plane)
-            lines.append(f"| {record.config['network']}, {name} | 1 | | | | {len(p):,} | {mean_neighbours(p):.2f} |")
+            lines.append(f"| {record.config['network']}, {name} | | | | {len(p):,} | {mean_neighbours(p):.2f} |")
     return "\n".join(lines)
