@@ -25,6 +25,7 @@ from maso_book.ch03.interactive import power_diagram
 from maso_book.ch03.verdicts import ANGLE, by_bend
 from maso_book.records import Record, Tables
 from maso_book.results import cells, compute
+from maso_book.shared.layers import Maxout
 from maso_book.tidy import arms, as_table
 from maso_book.verdict import Verdict
 
@@ -104,6 +105,17 @@ def test_one_diagram_balances_at_every_vertex() -> None:
     inner = (np.abs(points) < 7 - 1e-6).all(1)
     assert inner.sum() > 100
     assert np.abs(total[inner]).max() < 1e-9
+
+
+def test_layers_of_maxima_are_one_diagram_too() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(Maxout(2, 5, 3), Maxout(5, 4, 3), nn.Linear(4, 1)).double()
+    plane = Plane.square(-3, 3)
+    found = ch03_cells.lift(model, plane)
+    assert len(found.cells) > 20
+    assert (found.kinks > 0).all()
+    x = np.random.default_rng(0).uniform(-3, 3, (5000, 2))
+    assert (hand.nearest(x, found.centroids, found.radii) == found.cells.locate(x)).all()
 
 
 def test_turned_seams_are_no_power_diagram() -> None:

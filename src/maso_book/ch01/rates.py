@@ -8,10 +8,15 @@ affine but not convex.  Add c φ with
 
 convex, affine on every simplex, and bent by 2 or more across every facet between two of them.  For c ≥ max ‖∇f_I‖ both
 g = f_I + c φ and c φ are convex, hence max-affine, with one piece per simplex: the first MASO has the two outputs
-(g, c φ), the second is the affine map g − c φ = f_I.  As h → 0, f_I → f uniformly for every continuous f.
+(g, c φ), the second is the affine map g − c φ = f_I.  At a point f_I is a mean of values of f at the corners of its
+simplex, whose diameter is √D h: |f_I − f| ≤ ω(√D h), with ω the modulus of continuity of f, and f_I → f uniformly.
 
 The number of pieces is R = D! (2/h)^D.  The error is O(h²) = O(R^(−2/D)) where f has bounded second derivatives, and
 O(h^α) = O(R^(−α/D)) where f is only Hölder continuous with exponent α.
+
+These are the rates of a uniform grid.  On the line nothing above needs equal steps, and knots that crowd towards a cusp
+do better: between a² and b² the chord of √t is off by at most (b − a)² / (4 (a + b)), so with the knots t_i = L (i/n)^4
+each piece is off by less than √L / (2 n²), as for a smooth target.
 """
 
 from __future__ import annotations
@@ -39,6 +44,8 @@ if TYPE_CHECKING:
 Function = Callable[[np.ndarray], np.ndarray]
 TWO, ONE = "two MASOs", "one MASO, tangent planes"
 """The methods: the construction above, and for comparison tangent planes below a convex target."""
+GRADED = "two MASOs, graded knots"
+"""The construction on knots that crowd towards the cusp of the non-smooth target, on the line."""
 
 TARGETS: dict[str, tuple[Function, float]] = {
     "smooth convex": (lambda x: np.exp(x).sum(1), 2.0),
@@ -46,6 +53,13 @@ TARGETS: dict[str, tuple[Function, float]] = {
     "non-smooth": (lambda x: np.sqrt(np.linalg.norm(x, axis=1)), 0.5),
 }
 """Functions (N, D) → (N,), each with the α of the theory's rate R^(−α/D); the last one has a cusp at 0."""
+
+MODULI: dict[str, Callable[[pd.Series, pd.Series], pd.Series]] = {
+    "smooth convex": lambda distance, dimension: np.exp(1.5) * np.sqrt(dimension) * distance,
+    "smooth non-convex": lambda distance, dimension: np.pi * distance,
+    "non-smooth": lambda distance, dimension: np.sqrt(distance),
+}
+"""How much each target can change over a distance on [−1, 1]^D, shifted by up to ½ along each axis."""
 
 
 def two_masos(f: Function, cells: int, dimension: int) -> tuple[MASO, Tensor]:
@@ -86,6 +100,64 @@ def two_masos(f: Function, cells: int, dimension: int) -> tuple[MASO, Tensor]:
     A = np.stack([af + c * aphi, c * aphi])
     B = np.stack([bf + c * bphi, c * bphi])
     return MASO(torch.from_numpy(A), torch.from_numpy(B)), torch.tensor([1.0, -1.0], dtype=torch.float64, device="cpu")
+
+
+def graded_knots(cusp: float, pieces: int) -> np.ndarray:
+    """Knots of [−1, 1] that crowd towards a cusp from both sides, cusp ± L (i/n)^4 with n = R/2.
+
+    Args:
+        cusp: inside of the interval; L is how far it is to the ends.
+        pieces: R, even.
+
+    Returns:
+        (R + 1,), ascending.
+    """
+    steps = (np.arange(1, pieces // 2 + 1) / (pieces // 2)) ** 4
+    return np.concatenate([cusp - (1 + cusp) * steps[::-1], [cusp], cusp + (1 - cusp) * steps])
+
+
+def on_knots(f: Function, knots: np.ndarray) -> tuple[MASO, Tensor]:
+    """What `two_masos` gives, on the line with knots of any distances, (R + 1,)."""
+
+    def pieces(values: Function) -> tuple[np.ndarray, np.ndarray]:
+        """Slope and offset (R,) of the interpolant between two knots each."""
+        height = values(knots[:, None])
+        slope = np.diff(height) / np.diff(knots)
+        return slope, height[:-1] - slope * knots[:-1]
+
+    (af, bf), (aphi, bphi) = pieces(f), pieces(lambda x: np.abs(x - knots).sum(1))
+    c = np.abs(af).max()
+    A = np.stack([af + c * aphi, c * aphi])[..., None]
+    B = np.stack([bf + c * bphi, c * bphi])
+    return MASO(torch.from_numpy(A), torch.from_numpy(B)), torch.tensor([1.0, -1.0], dtype=torch.float64, device="cpu")
+
+
+def graded(table: pd.DataFrame) -> pd.DataFrame:
+    """The largest errors on graded knots for the cusps and the numbers of pieces of one input in the table `errors`.
+
+    Between the knots at √|x − cusp| = a and b the error is largest at (a + b)/2: there it is taken, in every piece.
+
+    Args:
+        table: rows of the table `errors`.
+
+    Returns:
+        Rows of `seed`, `dimension`, `target`, `method`, `pieces` and `largest_error`.
+    """
+    import pandas as pd
+
+    target = "non-smooth"
+    rows = []
+    for (seed, R), _ in arms(table[table["dimension"] == 1], "seed", "pieces"):
+        (cusp,) = np.random.default_rng(seed).uniform(-0.5, 0.5, 1)  # the first that `run_rates` draws
+        knots = graded_knots(cusp, R)
+        root = np.sqrt(np.abs(knots - cusp))
+        side = np.sign((knots[1:] + knots[:-1]) / 2 - cusp)
+        worst = cusp + side * ((root[1:] + root[:-1]) / 2) ** 2
+        f = partial(_shifted, TARGETS[target][0], np.array([cusp]))
+        largest, _ = errors(f, *on_knots(f, knots), worst[:, None])
+        arm = {"seed": seed, "dimension": 1, "target": target, "method": GRADED}
+        rows.append(arm | {"pieces": R, "largest_error": largest})
+    return pd.DataFrame(rows)
 
 
 def tangents(shift: np.ndarray, pieces: int, rng: np.random.Generator) -> MASO:
@@ -167,6 +239,18 @@ def _shifted(f: Function, shift: np.ndarray, x: np.ndarray) -> np.ndarray:
     return f(x - shift)
 
 
+def allowed(table: pd.DataFrame) -> pd.Series:
+    """What the proof allows as the largest error, ω(√D h), for rows of the table `errors` of the two MASOs."""
+    import pandas as pd
+
+    dimension = table["dimension"]
+    cells = (table["pieces"] / dimension.map(math.factorial)) ** (1 / dimension)
+    diameter = np.sqrt(dimension) * 2 / cells
+    return pd.concat(
+        [MODULI[target](diameter[rows.index], dimension[rows.index]) for target, rows in arms(table, "target")]
+    )
+
+
 def slopes(table: pd.DataFrame) -> pd.DataFrame:
     """The slope of log(largest error) against log R, by least squares, and the theory's.
 
@@ -181,7 +265,7 @@ def slopes(table: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for (dimension, target, method, seed), curve in arms(table, "dimension", "target", "method", "seed"):
         slope = statistics.linear_regression(np.log(curve["pieces"]), np.log(curve["largest_error"])).slope
-        theory = -TARGETS[target][1] / dimension
+        theory = -2.0 if method == GRADED else -TARGETS[target][1] / dimension
         rows.append(
             {
                 "dimension": dimension,

@@ -50,10 +50,11 @@ def single_precision(resnet: Sequence[Record]) -> str:
     """How many real images get another code in float32, in which layer, and what that does to A."""
     draws, layers = as_table(resnet, of="draws"), as_table(resnet, of="layers")
     images, other = draws["images"].sum(), draws["images_with_another_code"].sum()
-    most = layers.groupby("layer", sort=False)["images_with_another_piece"].sum().idxmax()
+    in_layer = layers.groupby("layer", sort=False)["images_with_another_piece"].sum()
+    most = f" No layer differs more often than `{in_layer.idxmax()}`: for {in_layer.max()} of them."
     return (
         f"Of {images:,} images (all seeds together) {other:,} ({other / images:.1%}) get another code in float32."
-        f"{f' Most of them differ in `{most}`.' if other else ''} With the same code the matrix $A$ of float32 differs "
+        f"{most if other else ''} With the same code the matrix $A$ of float32 differs "
         f"from that of float64 by about {draws['median_slope_error_same_code'].mean():.1e} (median); the largest "
         f"difference of all is {draws['largest_slope_error'].max():.1e}."
     )

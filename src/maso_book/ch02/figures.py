@@ -213,11 +213,9 @@ def slice_figure(record: Record) -> Figure:
 
     The cells are computed anew from the weights that the record of the experiment "02-slices" holds.
     """
-    model = slices.restored(record.config["network"], record.arrays["weights"])
+    model, planes = slices.model_and_windows(record)
     images, windows = record.arrays["images"], as_table([record], "windows")
-    plane = slices.plane_through(images)
-    bounds = windows[["s_min", "s_max", "t_min", "t_max"]].to_numpy()
-    cut = [decided(model, plane.window(*window_bounds)) for window_bounds in bounds]
+    cut = [decided(model, plane) for plane in planes.values()]
     kinds = np.unique(np.concatenate([answer for _, answer in cut]))
 
     n = len(windows)

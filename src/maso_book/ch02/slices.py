@@ -20,7 +20,9 @@ from maso.partition import Partition, Plane, estimate_regions, partition
 from maso_book import datasets
 from maso_book.experiment import Rows
 from maso_book.networks import small_cnn, small_resnet
+from maso_book.records import Record
 from maso_book.shared.geometry import confirmed, met_by_grid
+from maso_book.tidy import as_table
 from maso_book.training import Training, accuracy, fit
 
 GRIDS = (50, 100, 200, 400, 800)
@@ -96,6 +98,14 @@ def restored(name: Name, weights: np.ndarray) -> nn.Sequential:
 def plane_through(images: np.ndarray) -> Plane:
     """The plane through three images (3, height, width, channels) uint8; the window holds all three."""
     return Plane.through(*datasets.to_tensor(images, dtype=torch.float64))
+
+
+def model_and_windows(record: Record) -> tuple[nn.Sequential, dict[str, Plane]]:
+    """The network of a record of "02-slices", and the windows that were cut, by name."""
+    plane, windows = plane_through(record.arrays["images"]), as_table([record], "windows").set_index("window")
+    bounds = windows[["s_min", "s_max", "t_min", "t_max"]].itertuples(name=None)
+    planes = {window: plane.window(*sides) for window, *sides in bounds}
+    return restored(record.config["network"], record.arrays["weights"]), planes
 
 
 def run_slices(config: Slices) -> tuple[Rows, dict[str, np.ndarray]]:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from maso.partition import partition
+from maso_book.ch02 import slices
+from maso_book.ch02.closed_forms import cells_of_lines, mean_neighbours
 from maso_book.ch02.counts import slopes
 from maso_book.ch02.random import KINDS
 from maso_book.ch02.slices import WHOLE
 from maso_book.ch02.verdicts import arm, density_ratios, geometric
 from maso_book.records import Record
+from maso_book.shared.toy import FIRST, WINDOW, restored, window
 from maso_book.tidy import arms, as_table
 
 if TYPE_CHECKING:
@@ -118,3 +125,37 @@ def random_summary(records: Sequence[Record]) -> str:
         "whose centre is so near a change of code that float64 does not decide it, and whose code was not compared: "
         f"{blocks.undecided_regions.sum():,}."
     )
+
+
+def closed_forms(toy: Sequence[Record], slice_records: Sequence[Record]) -> str:
+    """Cells of layer 1 by the formula and counted, and the mean number of neighbours of a joint cell (Markdown).
+
+    Args:
+        toy: of the experiment "02-toy"; the networks' cells are computed anew from their first and last weights.
+        slice_records: of the experiment "02-slices"; the cells of their windows are computed anew.
+    """
+    lines = [
+        "| networks | cells of layer 1, by the formula | counted | networks that differ | cells of all layers "
+        "| mean number of neighbours |",
+        "|---|--:|--:|--:|--:|--:|",
+    ]
+    for biases, place in itertools.product(("zero", "uniform"), (0, -1)):
+        rows = []
+        for record in arm(toy, biases):
+            model = restored(record.arrays["parameters"][place])
+            p = partition(model, window())
+            weights, offsets = (value.detach().numpy() for value in list(model.parameters())[:2])
+            formula = cells_of_lines(weights, offsets, *WINDOW)
+            rows.append((formula, p.pullback(FIRST).components, len(p), mean_neighbours(p)))
+        formula, counted, cells, neighbours = np.array(rows).T
+        lines.append(
+            f"| {len(rows)} toy nets, {biases} initial biases, {'before' if place == 0 else 'after'} training | "
+            f"{formula.sum():,.0f} | {counted.sum():,.0f} | {(formula != counted).sum()} | {cells.sum():,.0f} | "
+            f"{neighbours.min():.2f} to {neighbours.max():.2f} |"
+        )
+    for record in slice_records:
+        model, planes = slices.model_and_windows(record)
+        for name, plane in planes.items():
+            p = partition(model, plane)
+            lines.append(f"| {record.config['network']}, {name} | | | | {len(p):,} | {mean_neighbours(p):.2f} |")
+    return "\n".join(lines)

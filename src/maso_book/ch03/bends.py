@@ -5,9 +5,10 @@ bends where it crosses the cut of one of their units j, in layer m: with v the s
 
     cos θ = ⟨v, v'⟩ / (‖v‖ ‖v'‖),    v' − v = ± (1 − ν) c_j ∇z_j^(m),
 
-c_j the product of weights and slopes on all ways from unit j to unit k (w_j for a layer-1 unit and l = 2, where
-∇z_j = W_j).  So sin θ ≤ ‖v' − v‖ / max(‖v‖, ‖v'‖) where this is below 1.  Near θ = 0 the arc cosine loses half of the
-digits; angles are taken from the sine and the cosine together.
+c_j the sum, over all paths from unit j to unit k, of the product of the weights along the path and the slopes of the
+gates between the two (w_j for a layer-1 unit and l = 2, where ∇z_j = W_j).  So sin θ ≤ ‖v' − v‖ / max(‖v‖, ‖v'‖)
+where this is below 1.  Near θ = 0 the arc cosine loses half of the digits; angles are taken from the sine and the
+cosine together.
 
 Measured angles come from the corners of the exact polylines alone, closed-form angles from the weights multiplied out
 on both sides.

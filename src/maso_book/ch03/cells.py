@@ -7,7 +7,8 @@ fall fast enough
 
 is convex all the same: at a cut born in layer l the kinks of the layers before add nothing, those of layer l bend
 upwards, and those of later layers are small.  Then f is a max-affine spline with one piece per cell, and the joint
-cells of all layers are one power diagram, with centroids the slopes of f.
+cells of all layers are one power diagram, with centroids the slopes of f.  In place of σ(z_k) any output will do that
+is a maximum of affine functions of what comes before.
 """
 
 from __future__ import annotations
@@ -239,7 +240,7 @@ def lift(model: nn.Sequential, plane: Plane) -> Lift:
     """One power diagram for the joint cells of all layers: weights, kinks, centroids and radii.
 
     Args:
-        model: fully connected, with ReLUs or leaky ReLUs, input (N, 2).
+        model: max-affine layers, dense ones between them, and a dense one at the end; input (N, 2).
         plane: a window of its input plane.
     """
     sums = LayerSums(model)

@@ -17,6 +17,8 @@ EPOCHS = (0, 1, 2, 5, 10, 20, 40, 80, 120)
 WIDTHS = (8, 16, 32, 64)
 
 SEEDS = range(10)
+NEW_SEEDS = range(200, 210)
+"""Seeds that claim 03.4 is judged on, run after its criterion was fixed."""
 
 EXPERIMENTS = [
     Experiment(
@@ -53,7 +55,7 @@ EXPERIMENTS = [
         run=on_cpu(run_distance),
         grid=same_grid(
             quick=[Distance(seed=seed, points=40, epochs=(0, 1, 2, 5), samples=400) for seed in SEEDS[:2]],
-            paper=[Distance(seed=seed, points=600, epochs=EPOCHS) for seed in SEEDS],
+            paper=[Distance(seed=seed, points=600, epochs=EPOCHS) for seed in NEW_SEEDS],
         ),
     ),
     Experiment(
@@ -64,7 +66,7 @@ EXPERIMENTS = [
                 ImageDistance(seed, points=10, epochs=(0, 1, 2), dataset="digits", samples=300, widths=(16, 16))
                 for seed in SEEDS[:2]
             ],
-            paper=[ImageDistance(seed=seed, points=100, epochs=EPOCHS[:7]) for seed in SEEDS[:5]],
+            paper=[ImageDistance(seed=seed, points=100, epochs=EPOCHS[:7]) for seed in NEW_SEEDS[:5]],
         ),
     ),
 ]
