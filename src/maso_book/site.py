@@ -28,6 +28,7 @@ from maso_book.claims import Claim, claims
 from maso_book.front import figure as front
 from maso_book.records import Record
 from maso_book.style import OUTCOMES, PROVENANCE, in_table, provenance_line, render, write
+from maso_book.talk import Question, Slide, talk
 from maso_book.verdict import Verdict
 
 TABLE_BEGIN = "<!-- chapters: begin (written by maso_book.site.update_readme) -->"
@@ -151,6 +152,8 @@ def write_generated(root: Path) -> dict[str, str]:
         "found.md": _findings(root, found),
         "corrected.md": _told(root, found, [claim for claim in claims(root) if claim.corrects]),
         "new.md": _told(root, found, [claim for claim in claims(root) if not claim.source]),
+        "slides.md": "\n".join(_slide(slide, root, found) for slide in talk(root)[0]),
+        "questions.md": "\n".join(_question(question, root, found) for question in talk(root)[1]),
         "front.md": _front_list(root, found),
         "picture.md": _front_picture(folder),
         "records.md": _records_table(root),
@@ -233,6 +236,45 @@ def _told(root: Path, found: dict[str, Verdict], told: list[Claim]) -> str:
         )
         parts.append(_box(found[claim.id], text))
     return "\n".join(parts) or "Nothing yet.\n"
+
+
+def _slide(slide: Slide, root: Path, found: dict[str, Verdict]) -> str:
+    """A slide in a frame: what it says, what became of it, the figures and claims."""
+    number = f"{'Slides' if ' to ' in slide.slide else 'Slide'} {slide.slide}. " if slide.slide else ""
+    text = (
+        f"**{number}{words(slide.title)}: *{slide.word}***\n\n*The talk.* {words(slide.says)}\n\n"
+        f"*Here.* {words(slide.here)} {_seen(slide, root, found)}"
+    )
+    return f"::::{{container}} maso-claim maso-slide\n{text}::::\n"
+
+
+def _question(question: Question, root: Path, found: dict[str, Verdict]) -> str:
+    """A question with its answer, the figures and claims."""
+    return f"**{words(question.asked)}** {words(question.answer)} {_seen(question, root, found)}"
+
+
+def _seen(entry: Slide | Question, root: Path, found: dict[str, Verdict]) -> str:
+    """The figures that have been drawn, each with its chapter, then each claim with its verdict's sign."""
+    chapters = {chapter.number: chapter for chapter in listed(root)}
+    by_chapter: dict[str, list[str]] = {}
+    for name in entry.figures:
+        chapter = chapters[name.split("-")[1]]
+        if name in _drawn(chapter):
+            by_chapter.setdefault(words(_title(chapter, root)), []).append(f"{{numref}}`{name}`")
+    shown = "; ".join(f"{', '.join(figures)} in {title}" for title, figures in by_chapter.items())
+    signs = "".join(f"- [{claim}](#{_anchor(claim)}) {chip(found[claim])}\n" for claim in entry.claims)
+    return (f"({shown})" if shown else "") + f"\n\n{signs}\n"
+
+
+def _drawn(chapter: Chapter) -> set[str]:
+    """The names of the figures on a chapter's page; those whose records are missing are not there."""
+    page = chapter.output({})
+    cells = json.loads(page.read_text(encoding="utf-8"))["cells"] if chapter.name and page.is_file() else []
+    return {
+        cell["metadata"]["mystnb"]["figure"]["name"]
+        for cell in cells
+        if "mystnb" in cell["metadata"] and any("image/" in str(output.get("data", "")) for output in cell["outputs"])
+    }
 
 
 def _chip_link(verdict: Verdict, *, hint: str = "", label: str = "") -> str:
