@@ -78,7 +78,9 @@ def _with_provenance(cells: list[dict[str, Any]], name: str) -> list[dict[str, A
         found.append(cell)
         for output in [o for o in cell.get("outputs", []) if PROVENANCE in _html(o)]:
             cell["outputs"].remove(output)
-            place = cell["metadata"]["maso_anchor"] = f"code-{number}"
+            place = cell["metadata"]["maso_anchor"] = (
+                f"code-{name[:2]}-{number}"  # one name in the whole book, for print
+            )
             links = f'<a href="#{place}">code</a> · <a href="../notebooks/{name}.ipynb" download>notebook</a>'
             line = f"{_html(output).strip().removesuffix('</div>')} · {links}</div>"
             found.append({"cell_type": "markdown", "id": place, "metadata": {}, "source": line})
