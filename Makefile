@@ -29,7 +29,7 @@ lint:
 	$(python) -m ruff format --check
 	$(python) -m mypy
 	$(python) -m nbstripout --verify --keep-id notebooks/*.ipynb src/maso_book/template/notebook.ipynb
-	.venv/bin/oxlint --deny-warnings src
+	.venv/bin/oxlint --deny-warnings src book/_static
 
 clean: # what can be made again; the environment and the records stay
 	rm -rf _build book/chapters book/generated .snakemake .mypy_cache .ruff_cache .hypothesis
