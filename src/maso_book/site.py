@@ -1,24 +1,18 @@
-"""The generated parts of the book: claims with their verdicts, the chapter table of README.md, and each figure's
-provenance links.
+"""The generated parts of the book: claims with their verdicts, and the chapter table of README.md.
 
 A claim is data (``book/claims.yml``), a verdict is a pure function of records (``maso_book.experiment.chNN.verdicts``).
 This module joins the two, so that the front page, the claims page, README.md and the chapters say the same words.
-`write_generated` writes what the pages of ``book/`` include; `setup` makes the module a Sphinx extension.
+`write_generated` writes what the pages of ``book/`` include.
 """
 
 from __future__ import annotations
 
 import html
 import inspect
-import json
 import re
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
-
-from docutils import nodes
-from sphinx.application import Sphinx
 
 import maso
 from maso.errors import MasoError
@@ -27,7 +21,7 @@ from maso_book.chapters import Chapter, listed
 from maso_book.claims import Claim, claims
 from maso_book.front import figure as front
 from maso_book.records import Record
-from maso_book.style import OUTCOMES, PROVENANCE, in_table, provenance_line, render, write
+from maso_book.style import OUTCOMES, in_table, provenance_line, render, write
 from maso_book.talk import Question, Slide, talk
 from maso_book.verdict import Verdict
 
@@ -190,7 +184,7 @@ def _claims_page(root: Path, found: dict[str, Verdict]) -> str:
                 + "".join(f"*{name}* {words(text)}\n\n" for name, text in _more(claim).items())
                 + (f"*Evidence.* {words(verdict.evidence)}\n" if verdict.evidence else "")
             )
-            parts.append(f"({_anchor(claim.id)})=\n{_box(verdict, text)}")
+            parts.append(f"({anchor(claim.id)})=\n{_box(verdict, text)}")
     return "\n".join(parts)
 
 
@@ -208,7 +202,8 @@ def _more(claim: Claim) -> dict[str, str]:
     return {name: text for name, text in (also | earlier).items() if text}
 
 
-def _anchor(claim_id: str) -> str:
+def anchor(claim_id: str) -> str:
+    """The name of the place on the page of claims where this one stands."""
     return "claim-" + claim_id.replace(".", "-")
 
 
@@ -231,7 +226,7 @@ def _told(root: Path, found: dict[str, Verdict], told: list[Claim]) -> str:
     for claim in told:
         said = f"*The source says.* {words(claim.corrects)}\n\n" if claim.corrects else ""
         text = (
-            f"**[{claim.id}](#{_anchor(claim.id)})** {words(claim.statement)} {KINDS[claim.kind]}\n\n"
+            f"**[{claim.id}](#{anchor(claim.id)})** {words(claim.statement)} {KINDS[claim.kind]}\n\n"
             f"{said}{words(titles[claim.chapter])}\n"
         )
         parts.append(_box(found[claim.id], text))
@@ -280,7 +275,7 @@ def _drawn(chapter: Chapter) -> set[str]:
 def _chip_link(verdict: Verdict, *, hint: str = "", label: str = "") -> str:
     """A sign that leads to the claim; it says the claim's number where no label is given."""
     return (
-        f'<a class="maso-chip {_css(verdict.outcome)}" href="claims.html#{_anchor(verdict.claim)}" '
+        f'<a class="maso-chip {_css(verdict.outcome)}" href="claims.html#{anchor(verdict.claim)}" '
         f'title="{hint or _hint(verdict)}">{OUTCOMES[verdict.outcome][0]} {label or verdict.claim}</a>'
     )
 
@@ -396,58 +391,3 @@ def update_readme(root: Path) -> None:
     picture, made_of = root / "docs" / "front.svg", f"<!-- {record.hash} of {record.provenance['start']} -->\n"
     if not (picture.is_file() and picture.read_text().endswith(made_of)):
         picture.write_bytes(render(front.stained_glass(record)[0], "svg") + made_of.encode())
-
-
-# Sphinx extension
-
-
-def setup(app: Sphinx) -> dict[str, bool]:
-    """Sphinx's entry point: links below each figure, and API pages from docstrings that are plain text."""
-    app.connect("autodoc-process-docstring", _plain_docstring, priority=100)  # before napoleon
-    app.connect("source-read", _link_provenance)
-    app.connect("doctree-resolved", _anchor_code)
-    return {"parallel_read_safe": True, "parallel_write_safe": True}
-
-
-def _link_provenance(_app: Sphinx, page: str, source: list[str]) -> None:
-    """Moves each provenance line of a chapter out of its figure's outputs (they would be captioned too) to below it."""
-    if not page.startswith("chapters/"):
-        return
-    notebook = json.loads(source[0])
-    cells = []
-    for number, cell in enumerate(notebook["cells"]):
-        cells.append(cell)
-        for output in [o for o in cell.get("outputs", []) if PROVENANCE in _html(o)]:
-            cell["outputs"].remove(output)
-            anchor = cell["metadata"]["maso_anchor"] = f"code-{number}"
-            links = f'<a href="#{anchor}">code</a> · <a href="../notebooks/{Path(page).name}.ipynb">notebook</a>'
-            line = f"{_html(output).strip().removesuffix('</div>')} · {links}</div>"
-            cells.append({"cell_type": "markdown", "id": anchor, "metadata": {}, "source": line})
-    notebook["cells"] = cells
-    source[0] = json.dumps(notebook)
-
-
-def _html(output: dict[str, Any]) -> str:
-    return "".join(output.get("data", {}).get("text/html", ""))
-
-
-def _anchor_code(_app: Sphinx, document: nodes.document, _page: str) -> None:
-    for cell in document.findall(nodes.container):
-        anchor = cell.get("cell_metadata", {}).get("maso_anchor")
-        if anchor:
-            for code in cell.findall(nodes.container):
-                if code.get("nb_element") == "cell_code_source":
-                    code["ids"].append(anchor)
-
-
-def _plain_docstring(_app: Sphinx, _kind: str, _name: str, _thing: object, _options: object, lines: list[str]) -> None:
-    """The docstrings are plain text with `code` in backticks; examples apart, makes that reStructuredText."""
-    example = False
-    for number, line in enumerate(lines):
-        example = line.lstrip().startswith(">>>") or (example and line.strip() != "")
-        if not example:
-            parts = re.split(r"(`+[^`]+`+)", line)
-            parts[::2] = [part.replace("*", r"\*") for part in parts[::2]]
-            parts[1::2] = [f"``{part.strip('`')}``" for part in parts[1::2]]
-            parts[2::2] = [re.sub(r"^(?=\w)", r"\\ ", part) for part in parts[2::2]]  # a literal's end needs a boundary
-            lines[number] = "".join(parts)

@@ -88,7 +88,7 @@ class Drawn(Protocol):
 def show(drawn: Drawn, *records: Record) -> None:
     """Displays a figure in the notebook, then one line that says where and when its numbers were made.
 
-    The line links the records' files. The book (`maso_book.site.setup`) adds links to the figure's code cell and to its
+    The line links the records' files. The book (`maso_book.pages`) adds links to the figure's code cell and to its
     source notebook.
 
     Args:

@@ -14,7 +14,7 @@ NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e-?\d+)?")
 
 
 def exercises() -> dict[str, str]:
-    """"NN.k" → the exercise with its solution, Markdown."""
+    """ "NN.k" → the exercise with its solution, Markdown."""
     found = {}
     for chapter in chapters.written():
         cells = json.loads(chapter.source.read_text())["cells"]

@@ -187,7 +187,7 @@ def test_without_a_chromium_each_way_is_tried_and_the_end_says_what_to_do(
     assert "MASO_CHROMIUM=/path/to/chromium" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("target", ["book", "test", "lint", "clean"])
+@pytest.mark.parametrize("target", ["book", "pdf", "test", "lint", "clean"])
 def test_make_knows_its_targets(target: str) -> None:
     subprocess.run(["make", "--dry-run", target], cwd=ROOT, capture_output=True, check=True)
 

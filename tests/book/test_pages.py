@@ -15,6 +15,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 import maso_book.tree
@@ -24,6 +25,7 @@ pytestmark = pytest.mark.browser
 SITE = maso_book.tree.root() / "_build" / "html"
 PAGES = sorted(page.relative_to(SITE).as_posix() for page in SITE.rglob("*.html") if "_static" not in page.parts)
 SCREENS = {"desktop": (1280, 900), "phone": (390, 844)}
+THEME = "localStorage.setItem('mode', '{0}'); localStorage.setItem('theme', '{0}')"
 CHROMIUM = os.environ.get("MASO_CHROMIUM") or next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
@@ -80,7 +82,7 @@ def theme(request: pytest.FixtureRequest) -> str:
 def context(browser: Browser, theme: str, request: pytest.FixtureRequest) -> Iterator[BrowserContext]:
     width, height = SCREENS[request.param]
     opened = browser.new_context(viewport={"width": width, "height": height}, offline=True)
-    opened.add_init_script(f"localStorage.setItem('mode', '{theme}'); localStorage.setItem('theme', '{theme}')")
+    opened.add_init_script(THEME.format(theme))
     yield opened
     opened.close()
 
@@ -177,6 +179,68 @@ def test_every_figure_says_where_it_is_from_and_opens_its_code(context: BrowserC
             assert line.locator("a", has_text="notebook").count() == 1
     finally:
         page.close()
+
+
+@pytest.mark.parametrize("name", [name for name in PAGES if name.startswith("chapters/")])
+def test_a_chapter_opens_with_verdicts_and_picture_before_any_code(context: BrowserContext, name: str) -> None:
+    page = context.new_page()
+    try:
+        page.goto((SITE / name).as_uri(), wait_until="load")
+        verdicts, picture = page.locator("a.maso-claim-link").first, page.locator("figure img").first
+        code = page.locator("article details.hide, article div.highlight pre").first
+        tops = [
+            page.evaluate("part => part.getBoundingClientRect().top", part.element_handle())
+            for part in (verdicts, picture, code)
+        ]
+        assert tops == sorted(tops)
+        if page.viewport_size == {"width": 1280, "height": 900}:
+            assert tops[1] < 700
+    finally:
+        page.close()
+
+
+def test_a_figure_opens_at_its_own_size(context: BrowserContext) -> None:
+    page = context.new_page()
+    try:
+        page.goto((SITE / "chapters" / "03-power-diagrams.html").as_uri(), wait_until="load")
+        shown = page.locator("figure img").first
+        width = shown.bounding_box()["width"]
+        page.get_by_role("button", name="Enlarge the figure").first.click()
+        enlarged = page.get_by_role("dialog", name="Enlarged figure").locator("img")
+        assert enlarged.bounding_box()["width"] > 1.3 * width
+        assert enlarged.get_attribute("alt") == shown.get_attribute("alt")
+        page.keyboard.press("Escape")
+        assert page.locator("dialog.maso-enlarged").is_hidden()
+    finally:
+        page.close()
+
+
+def test_names_and_numbers_of_claims_are_links(context: BrowserContext) -> None:
+    page = context.new_page()
+    try:
+        page.goto((SITE / "chapters" / "03-power-diagrams.html").as_uri(), wait_until="load")
+        page.locator("a.maso-claim-link:has(.maso-badge)").first.click()
+        assert page.url.endswith("claims.html#claim-03-1")
+        page.goto((SITE / "how-it-works.html").as_uri(), wait_until="load")
+        page.locator("a", has=page.locator("code", has_text="maso.affine_map")).first.click()
+        assert page.url.endswith("api.html#maso.affine_map")
+    finally:
+        page.close()
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_axe_finds_nothing_serious(browser: Browser, theme: str, name: str) -> None:
+    width, height = SCREENS["desktop" if theme == "light" else "phone"]
+    page = browser.new_page(viewport={"width": width, "height": height})
+    page.add_init_script(THEME.format(theme))
+    try:
+        page.goto((SITE / name).as_uri(), wait_until="load")
+        page.evaluate("() => window.MathJax && MathJax.startup.promise")
+        found = Axe().run(page).response["violations"]
+    finally:
+        page.close()
+    serious = [rule for rule in found if rule["impact"] in ("serious", "critical")]
+    assert not serious, [(rule["id"], rule["help"], rule["nodes"][0]["html"]) for rule in serious]
 
 
 def test_search_works_from_disk(context: BrowserContext) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from collections import Counter
@@ -295,23 +294,6 @@ def test_show_gives_a_picture_then_one_line(monkeypatch: pytest.MonkeyPatch) -> 
     plots.show(figure())
     assert "image/png" in shown[2]
     plt.close("all")
-
-
-def test_provenance_lines_get_links_to_code_and_notebook() -> None:
-    output = {"output_type": "display_data", "data": {"text/html": plots.provenance_line(RECORD)}, "metadata": {}}
-    cell = {"cell_type": "code", "id": "a", "metadata": {}, "source": "", "outputs": [output], "execution_count": 1}
-    source = [json.dumps({"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 5})]
-    book._link_provenance(None, "chapters/01-title", source)  # type: ignore[arg-type]
-    code, line = json.loads(source[0])["cells"]
-    assert code["outputs"] == []
-    assert f'href="#{code["metadata"]["maso_anchor"]}"' in line["source"]
-    assert 'href="../notebooks/01-title.ipynb"' in line["source"]
-
-
-def test_docstrings_become_restructuredtext() -> None:
-    lines = ["`x` of (N, *shape), `Fraction`s", ">>> f(*x)  # `x`", "out * 2", "", "a * b"]
-    book._plain_docstring(None, "", "", None, None, lines)  # type: ignore[arg-type]
-    assert lines == [r"``x`` of (N, \*shape), ``Fraction``\ s", ">>> f(*x)  # `x`", "out * 2", "", r"a \* b"]
 
 
 def test_palette_is_told_apart() -> None:
