@@ -257,7 +257,7 @@ def _seen(entry: Slide | Question, root: Path, found: dict[str, Verdict]) -> str
         if name in _drawn(chapter):
             by_chapter.setdefault(words(_title(chapter, root)), []).append(f"{{numref}}`{name}`")
     shown = "; ".join(f"{', '.join(figures)} in {title}" for title, figures in by_chapter.items())
-    signs = "".join(f"- [{claim}](#{_anchor(claim)}) {chip(found[claim])}\n" for claim in entry.claims)
+    signs = "".join(f"- [{claim}](#{anchor(claim)}) {chip(found[claim])}\n" for claim in entry.claims)
     return (f"({shown})" if shown else "") + f"\n\n{signs}\n"
 
 
