@@ -34,6 +34,7 @@ def main(page: str, pdf: str) -> None:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         book = browser.new_page()
+        book.set_default_timeout(0)  # a busy machine takes its time
         book.goto(Path(page).resolve().as_uri(), wait_until="load")
         book.evaluate(READY)
         book.pdf(
