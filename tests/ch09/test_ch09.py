@@ -1,6 +1,11 @@
 """Chapter 09: its measurements against what is known otherwise."""
 
 import dataclasses
+import io
+import json
+import os
+import shutil
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -10,6 +15,7 @@ from torch import nn
 
 import maso
 from maso_book.ch09 import figures
+from maso_book.ch09.animation import BETAS, SHADES, animation, frame
 from maso_book.ch09.attacks import Ball, attacked
 from maso_book.ch09.cells import Arm, at, scores, softened, temperature
 from maso_book.ch09.derivations import TABLE, derived, halfway
@@ -21,6 +27,9 @@ from maso_book.ch09.tuning import Robust, Transfer, run_robust, run_transfer
 from maso_book.ch09.verdicts import verdicts
 from maso_book.records import Record
 
+CHROMIUM = os.environ.get("MASO_CHROMIUM") or next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
 TINY = {"dataset": "digits", "samples": 200, "epochs": 1, "augment": False}
 
 
@@ -49,6 +58,17 @@ def test_a_layer_splits_where_slope_differences_are_orthogonal() -> None:
     for row in rows:
         assert (row["agreement_shifted"] == 1) == row["filters"].startswith("orthogonal")
         assert (row["largest_cosine"] < 1e-12) == row["filters"].startswith("orthogonal")
+
+
+def test_acon_is_two_lines_softly_chosen_and_arelu_two_lines_chosen_hard() -> None:
+    u = torch.linspace(-6, 6, 401, dtype=torch.float64)
+    for beta, low in ((0.3, -0.5), (0.5, 0.2), (0.9, 0.6)):
+        odds, rise = beta / (1 - beta), 1 - low
+        acon = rise * u * torch.sigmoid(odds * rise * u) + low * u
+        assert torch.allclose(maso.BetaVQ(beta, slope=low, dtype=u.dtype)(u), acon, atol=1e-12)
+    for low, extra in ((0.01, 0.1), (0.25, 0.5), (0.99, 0.9)):
+        arelu = torch.where(u < 0, low * u, (1 + extra) * u)
+        assert torch.equal(torch.maximum(low * u, (1 + extra) * u), arelu)
 
 
 def test_the_swish_nearest_gelu() -> None:
@@ -212,3 +232,72 @@ def test_figures_show_what_they_are_given() -> None:
     figures.depths(ax, learned("cifar10", 0.0, 2))
     assert [line.get_label() for line in ax.lines[:3]] == ["layer 1", "layer 2", "layer 3"]
     plt.close("all")
+
+
+# The animation --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def melting() -> str:
+    torch.manual_seed(0)
+    return animation(nn.Sequential(nn.Linear(2, 6), nn.ReLU(), nn.Linear(6, 1)).double())
+
+
+def test_a_frame_is_dark_where_the_network_bends() -> None:
+    from PIL import Image
+
+    bends = np.zeros((4, 4))
+    bends[0, 3] = 100  # x₁ least, x₂ largest: the upper left corner of the picture
+    picture = Image.open(io.BytesIO(frame(bends)))
+    levels = np.asarray(picture)
+    assert picture.mode == "P"
+    assert levels[0, 0] == SHADES - 1
+    assert levels.sum() == SHADES - 1
+    dark, light = (picture.convert("L").getpixel(at) for at in ((0, 0), (1, 1)))
+    assert dark < light
+
+
+def test_the_animation_is_small_and_needs_nothing_from_outside(melting: str) -> None:
+    assert len(melting) < 400_000
+    assert "http" not in melting
+    frames = json.loads(melting.partition("playMelting(document.currentScript.parentElement, ")[2].partition(");\n")[0])
+    assert [float(each["beta"]) for each in frames] == list(BETAS)
+    assert len({each["data"] for each in frames}) == len(BETAS)
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_animation_plays_from_disk(melting: str, theme: str, width: int, tmp_path: Path) -> None:
+    from playwright.sync_api import sync_playwright
+
+    file = tmp_path / "melting.html"
+    file.write_text(
+        f'<!doctype html><html data-theme="{theme}"><meta charset="utf-8"><body>{melting}', encoding="utf-8"
+    )
+    wrong: list[str] = []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_context(viewport={"width": width, "height": 800}, offline=True).new_page()
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
+        page.goto(file.as_uri())
+        picture, line, slider = page.locator("img"), page.locator("output"), page.locator("input")
+        hard = picture.get_attribute("src")
+        assert line.text_content() == "β = 1"
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        page.keyboard.press("Tab")
+        page.keyboard.press("Tab")
+        page.keyboard.press("ArrowRight")
+        assert line.text_content() == slider.get_attribute("aria-valuetext") == f"β = {BETAS[1]:g}"
+        page.keyboard.press("End")
+        assert line.text_content() == f"β = {BETAS[-1]:g}"
+        assert picture.get_attribute("src") != hard
+        button = page.get_by_role("button")
+        button.press("Enter")
+        assert button.text_content() == "Pause"
+        page.wait_for_function(f"document.querySelector('output').textContent === 'β = {BETAS[1]:g}'")
+        button.press("Enter")
+        assert button.text_content() == "Play"
+        browser.close()
+    assert not wrong

@@ -57,12 +57,17 @@ def bending(model: nn.Module, beta: float) -> np.ndarray:
     return np.asarray(np.sqrt(sum(turn**2 for turn in turns)))
 
 
+def shade(bends: np.ndarray) -> np.ndarray:
+    """How dark a bend is drawn, 0 to 1 for what is in the range of the figure: logarithmic."""
+    return np.log1p(bends) / 3
+
+
 def melting(model: nn.Module) -> Figure:
     """Where the network bends, for falling β: sharp borders of cells that melt."""
     fig, axes = plt.subplots(1, len(MELTING), figsize=(10, 2.9), layout="constrained", sharey=True)
     for ax, beta in zip(axes, MELTING, strict=True):
-        bends = bending(model, beta)
-        ax.imshow(np.log1p(bends).T, origin="lower", extent=(-2, 2, -2, 2), cmap="magma_r", vmin=0, vmax=3)
+        shades = shade(bending(model, beta))
+        ax.imshow(shades.T, origin="lower", extent=(-2, 2, -2, 2), cmap="magma_r", vmin=0, vmax=1)
         ax.grid(visible=False)
         ax.set(title=f"β = {beta:g}", xlabel="$x_1$")
     axes[0].set_ylabel("$x_2$")
