@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import html
 import inspect
+import json
 import re
 import shutil
 from collections.abc import Iterable
