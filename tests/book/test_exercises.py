@@ -10,7 +10,7 @@ import pytest
 
 from maso_book import chapters
 
-NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e-?\d+)?")
+NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?(?:e-?\d+)?")
 
 
 def exercises() -> dict[str, str]:
@@ -39,6 +39,7 @@ def test_every_chapter_has_exercises_and_each_a_solution() -> None:
 def test_a_solution_runs_and_prints_what_it_says(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     blocks = re.findall(r"^   ```(\w+)\n(.*?)^   ```$", EXERCISES[name], re.MULTILINE | re.DOTALL)
     said = [textwrap.dedent(text) for language, text in blocks if language == "text"]
+    trains = any("fit(" in text for _, text in blocks)
     printed = []
     for language, text in blocks:
         if language == "python":
@@ -46,5 +47,6 @@ def test_a_solution_runs_and_prints_what_it_says(name: str, capsys: pytest.Captu
             printed.append(capsys.readouterr().out)
     for ours, theirs in zip(printed, said, strict=False):
         assert NUMBER.sub("#", ours) == NUMBER.sub("#", theirs)
-        numbers, expected = ([float(n) for n in NUMBER.findall(text)] for text in (ours, theirs))
-        assert numbers == pytest.approx(expected, rel=0.25, abs=0.15)  # what is trained differs between machines
+        if not trains:  # what is trained differs between machines
+            numbers, expected = ([float(n) for n in NUMBER.findall(text)] for text in (ours, theirs))
+            assert numbers == pytest.approx(expected, rel=0.01, abs=0.005)
