@@ -99,7 +99,7 @@ class Opened:
 
     def _repr_markdown_(self) -> str:
         """In short: every claim with its outcome and effect, then how large the runs were and what they took."""
-        lines = ["> **In short**"]
+        lines = ['> <strong class="maso-short">In short</strong>']
         for v in self.verdicts:
             about = " · ".join(html.escape(said) for said in (v.part, v.effect) if said)
             said = f'{badge(v.outcome)} {words(self.claims[v.claim].statement)} <span class="maso-scale">{v.claim}'

@@ -101,14 +101,14 @@ def scale(records: Iterable[Record]) -> str:
         _count(seeds, "seed"),
         "all images" if samples and None in samples else _range(samples, "image"),
         _range(epochs, "epoch"),
-        " and ".join(devices),
+        ", ".join(devices),
     ]
     return " · ".join(filter(None, words))
 
 
 def _device(made: Mapping[str, Any]) -> str:
     elsewhere = trained_elsewhere(made)
-    return (elsewhere and f"trained on a {elsewhere}, measured on a ") + DEVICES[made["device"]]
+    return (elsewhere and f"trained on a {elsewhere} and measured on a ") + DEVICES[made["device"]]
 
 
 def _last(epochs: Any) -> int:
