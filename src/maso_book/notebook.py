@@ -30,7 +30,7 @@ FEW = 240
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Opened:
-    """A chapter with its records; as the last line of a cell it says in short what was found.
+    """A chapter with its records; as the last line of a cell it shows the chapter's verdicts in one line.
 
     Attributes:
         number: `"05"`.
@@ -76,14 +76,14 @@ class Opened:
         return Markdown(f"**{claim}** {chip(verdict)}\n\n{fold}")
 
     def claim_box(self) -> Markdown:
-        """The claims with their criteria, to stand at the chapter's top, before any code."""
+        """What was found, in short, then the claims with their criteria, to stand before any code."""
         lines = [
             f"> **Claim {c.id}.** {words(c.statement)} {cite(c.source)} {KINDS[c.kind]}  \n"
             f"> *Criterion.* {words(c.criterion)}"
             + (f"  \n> *Smallest effect of interest.* {words(c.least)}" if c.least else "")
             for c in self.claims.values()
         ]
-        return Markdown("\n>\n".join(lines))
+        return Markdown(self._in_short() + "\n\n" + "\n>\n".join(lines))
 
     def verdict_box(self) -> Markdown:
         """The verdicts, to stand at the chapter's end."""
@@ -98,7 +98,10 @@ class Opened:
         return f"Opened({self.number!r}: {', '.join(self.records)})"
 
     def _repr_markdown_(self) -> str:
-        """In short: every claim with its outcome and effect, then how large the runs were and what they took."""
+        return "**Verdict.** " + " · ".join(f"{v.claim} {badge(v.outcome)}" for v in self.verdicts)
+
+    def _in_short(self) -> str:
+        """Every claim with its outcome and effect, then how large the runs were and what they took."""
         lines = ['> <strong class="maso-short">In short</strong>']
         for v in self.verdicts:
             about = " · ".join(html.escape(said) for said in (v.part, v.effect) if said)

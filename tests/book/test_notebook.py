@@ -47,7 +47,10 @@ def test_records_tables_and_verdicts() -> None:
     (record,) = chapter["01-powers"]
     assert chapter.table("01-powers")["mean"].tolist() == [record.tables["draws"][0]["mean"]]
     assert [verdict.outcome for verdict in chapter.verdicts] == ["holds", "not tested"]
-    head, first, second, last = chapter._repr_markdown_().splitlines()
+    line = chapter._repr_markdown_()
+    assert line.startswith("**Verdict.** 01.1")
+    assert "✔ holds" in line
+    head, first, second, last, *_ = chapter.claim_box().data.splitlines()
     assert "In short" in head
     for words in ("✔ holds", "It is so.", "01.1 · 0 of 5"):
         assert words in first
