@@ -1,10 +1,10 @@
-// Plays the frames of `animation.py`. `root` holds the canvas, the button, the slider and the line of text.
+// Plays the frames of `animation.py`. `root` holds the canvas and the line of text.
 // A frame is {epoch, cells, accuracy, data}: data is base64 of uint16, see `animation.frame`.
+/* global film */
 // oxlint-disable-next-line no-unused-vars -- the page calls it
 function playFilm(root, frames) {
-  const [canvas, button, slider, text] = ["canvas", "button", "input", "p"].map(name => root.querySelector(name));
+  const [canvas, text] = ["canvas", "p"].map(name => root.querySelector(name));
   const pen = canvas.getContext("2d"), scale = canvas.width / 65535;
-  let timer = null;
   function draw(number) {
     const frame = frames[number];
     const bytes = Uint8Array.from(atob(frame.data), c => c.charCodeAt(0));
@@ -23,16 +23,6 @@ function playFilm(root, frames) {
       pen.stroke();
     }
     text.textContent = `epoch ${frame.epoch}: ${frame.cells} cells, test accuracy ${frame.accuracy}`;
-    slider.value = number;
   }
-  function stop() { clearInterval(timer); timer = null; button.textContent = "Play"; }
-  button.onclick = () => {
-    if (timer) return stop();
-    let number = Number(slider.value) === frames.length - 1 ? 0 : Number(slider.value);
-    button.textContent = "Pause";
-    draw(number);
-    timer = setInterval(() => { if (number === frames.length - 1) stop(); else draw(++number); }, 250);
-  };
-  slider.oninput = () => { stop(); draw(Number(slider.value)); };
-  draw(0);
+  film(root, frames.length, draw, 250);
 }

@@ -7,7 +7,6 @@ that they are sharp at every size.  It does not start by itself; there is a butt
 from __future__ import annotations
 
 import base64
-import json
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ import numpy as np
 from maso.partition import Partition
 from maso_book.ch02.figures import learned, toy_colours
 from maso_book.records import Record
+from maso_book.shared.film import script
 
 PLAYER = Path(__file__).with_name("animation.js")
 LABEL = "Cells of the toy network while it learns; the slider chooses the epoch."
@@ -54,11 +54,6 @@ def animation(film: Record) -> str:
 <input type="range" min="0" max="{len(frames) - 1}" value="0" aria-label="epoch" style="flex:1">
 </div>
 <p aria-live="off" style="margin:4px 0;font-variant-numeric:tabular-nums"></p>
-<script>
-(() => {{
-{PLAYER.read_text(encoding="utf-8")}
-playFilm(document.currentScript.parentElement, {json.dumps(frames)});
-}})();
-</script>
+{script(PLAYER, "playFilm", frames)}
 </div>
 """

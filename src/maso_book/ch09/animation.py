@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 from pathlib import Path
 
 import matplotlib as mpl
@@ -17,6 +16,7 @@ from PIL import Image
 from torch import nn
 
 from maso_book.ch09.figures import bending, shade
+from maso_book.shared.film import script
 
 PLAYER = Path(__file__).with_name("animation.js")
 LABEL = (
@@ -67,11 +67,6 @@ def animation(model: nn.Module) -> str:
 <input type="range" min="0" max="{len(frames) - 1}" value="0" aria-label="softness, from hard to soft">
 <output aria-live="off">β = {frames[0]["beta"]}</output>
 </div>
-<script>
-(() => {{
-{PLAYER.read_text(encoding="utf-8")}
-playMelting(document.currentScript.parentElement, {json.dumps(frames)});
-}})();
-</script>
+{script(PLAYER, "playMelting", frames)}
 </div>
 """
