@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,7 +15,7 @@ from maso_book import registry, results, style
 from maso_book.claims import Claim, claims
 from maso_book.parameters import check_parameters
 from maso_book.records import Record
-from maso_book.site import KINDS, badge, chip, cite, words
+from maso_book.site import KINDS, badge, chip, cite, muted, words
 from maso_book.tidy import as_table
 from maso_book.verdict import Verdict, scale
 
@@ -104,13 +103,12 @@ class Opened:
         """Every claim with its outcome and effect, then how large the runs were and what they took."""
         lines = ['> <strong class="maso-short">In short</strong>']
         for v in self.verdicts:
-            about = " · ".join(html.escape(said) for said in (v.part, v.effect) if said)
-            said = f'{badge(v.outcome)} {words(self.claims[v.claim].statement)} <span class="maso-scale">{v.claim}'
-            lines.append(f"> {said}{about and ' · '}{about}</span>")
+            statement = words(self.claims[v.claim].statement)
+            lines.append(f"> {badge(v.outcome)} {statement} {muted(v.claim, v.part, v.effect)}")
         runs = [record for records in self.records.values() for record in records]
         seconds = sum(r.provenance["seconds"] + r.provenance.get("training_seconds", 0.0) for r in runs)
         took = f"{seconds / 60:,.0f} minutes" if seconds >= 90 else f"{seconds:,.0f} seconds"
-        lines.append(f'> <span class="maso-scale">{len(runs)} runs · {scale(runs)} · {took} in all</span>')
+        lines.append(f"> {muted(f'{len(runs)} runs', scale(runs), f'{took} in all')}")
         return "  \n".join(lines)
 
 

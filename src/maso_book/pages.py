@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Collection
+from functools import cache
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -132,7 +133,7 @@ def _link_claims(app: Sphinx, document: nodes.document, page: str) -> None:
     """Numbers of claims lead to the page of claims."""
     if page == "claims":
         return
-    known = {claim.id for claim in claims(maso_book.tree.root())}
+    known = _claim_ids(maso_book.tree.root())
     kept = (nodes.reference, nodes.title, nodes.literal, nodes.literal_block, nodes.math, nodes.math_block, nodes.raw)
     for text in list(document.findall(nodes.Text)):
         parts = re.split(r"(?<![\w.])(0\d\.\d+)(?!\.?\w)", text)
@@ -150,6 +151,12 @@ def _link_claims(app: Sphinx, document: nodes.document, page: str) -> None:
             linked[-2:] = [linked[-2]]
             linked[-1] += [nodes.Text(parts[-1]), *badge]
         parent.replace(text, linked)
+
+
+@cache
+def _claim_ids(root: Path) -> frozenset[str]:
+    """The claims' numbers: read once, not for every page."""
+    return frozenset(claim.id for claim in claims(root))
 
 
 def _badge_after(text: nodes.Text) -> list[nodes.Node]:

@@ -106,7 +106,8 @@ def digest(which: Chapter, parameters: Mapping[str, Any] | None = None) -> str:
     also = [f"{module.__name__}.{own[room]}" for room, module in found.items() if module]
     executed = meaning.digest_of_cells(cells, also=[*also, "maso_book.runner.run"])
     files = [maso_book.tree.PACKAGE / "_papermill.py", *meaning.known_by_content()]
-    files += sorted((maso_book.tree.PACKAGE / f"ch{which.number}").glob("*.js"))
+    for room in ("shared", f"ch{which.number}"):
+        files += sorted(p for p in (maso_book.tree.PACKAGE / room).glob("*") if p.suffix in (".js", ".css"))
     folders = sorted(path for path in (which.root / "results").glob("*-*") if path.is_dir())
     text = "".join(sources)
     used = [folder for folder in folders if folder.name.startswith(f"{which.number}-") or folder.name in text]

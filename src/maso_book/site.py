@@ -98,8 +98,14 @@ def badge(outcome: str) -> str:
 
 def chip(verdict: Verdict) -> str:
     """The outcome's badge, then which part holds, the effect and the scale of the run (HTML)."""
-    about = [html.escape(said) for said in (verdict.part, verdict.effect, verdict.scale) if said]
-    return badge(verdict.outcome) + (f' <span class="maso-scale">{" · ".join(about)}</span>' if about else "")
+    about = muted(verdict.part, verdict.effect, verdict.scale)
+    return badge(verdict.outcome) + (about and f" {about}")
+
+
+def muted(*said: str) -> str:
+    """What is said besides, in small letters (HTML); nothing where all of it is empty."""
+    about = " · ".join(html.escape(text) for text in said if text)
+    return about and f'<span class="maso-scale">{about}</span>'
 
 
 def _css(outcome: str) -> str:
@@ -141,14 +147,15 @@ def write_generated(root: Path) -> dict[str, str]:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target)
     failed: dict[str, str] = {}
-    found = verdicts(root, failed)
+    found, whole_claims = verdicts(root, failed), claims(root)
+    (slides, questions), drawn = talk(root), _drawn(root)
     for name, text in {
         "claims.md": _claims_page(root, found),
         "found.md": _findings(root, found),
-        "corrected.md": _told(root, found, [claim for claim in claims(root) if claim.corrects]),
-        "new.md": _told(root, found, [claim for claim in claims(root) if not claim.source]),
-        "slides.md": "\n".join(_slide(slide, root, found) for slide in talk(root)[0]),
-        "questions.md": "\n".join(_question(question, root, found) for question in talk(root)[1]),
+        "corrected.md": _told(root, found, [claim for claim in whole_claims if claim.corrects]),
+        "new.md": _told(root, found, [claim for claim in whole_claims if not claim.source]),
+        "slides.md": "\n".join(_slide(slide, drawn, found) for slide in slides),
+        "questions.md": "\n".join(_question(question, drawn, found) for question in questions),
         "front.md": _front_list(root, found),
         "picture.md": _front_picture(folder),
         "records.md": _records_table(root),
@@ -234,43 +241,41 @@ def _told(root: Path, found: dict[str, Verdict], told: list[Claim]) -> str:
     return "\n".join(parts) or "Nothing yet.\n"
 
 
-def _slide(slide: Slide, root: Path, found: dict[str, Verdict]) -> str:
+def _slide(slide: Slide, drawn: dict[str, str], found: dict[str, Verdict]) -> str:
     """A slide in a frame: what it says, what became of it, the figures and claims."""
     number = f"{'Slides' if ' to ' in slide.slide else 'Slide'} {slide.slide}. " if slide.slide else ""
     text = (
         f"**{number}{words(slide.title)}: *{slide.word}***\n\n*The talk.* {words(slide.says)}\n\n"
-        f"*Here.* {words(slide.here)} {_seen(slide, root, found)}"
+        f"*Here.* {words(slide.here)} {_seen(slide, drawn, found)}"
     )
     return f"::::{{container}} maso-claim maso-slide\n{text}::::\n"
 
 
-def _question(question: Question, root: Path, found: dict[str, Verdict]) -> str:
+def _question(question: Question, drawn: dict[str, str], found: dict[str, Verdict]) -> str:
     """A question with its answer, the figures and claims."""
-    return f"**{words(question.asked)}** {words(question.answer)} {_seen(question, root, found)}"
+    return f"**{words(question.asked)}** {words(question.answer)} {_seen(question, drawn, found)}"
 
 
-def _seen(entry: Slide | Question, root: Path, found: dict[str, Verdict]) -> str:
+def _seen(entry: Slide | Question, drawn: dict[str, str], found: dict[str, Verdict]) -> str:
     """The figures that have been drawn, each with its chapter, then each claim with its verdict's sign."""
-    chapters = {chapter.number: chapter for chapter in listed(root)}
     by_chapter: dict[str, list[str]] = {}
-    for name in entry.figures:
-        chapter = chapters[name.split("-")[1]]
-        if name in _drawn(chapter):
-            by_chapter.setdefault(words(_title(chapter, root)), []).append(f"{{numref}}`{name}`")
+    for name in filter(drawn.__contains__, entry.figures):
+        by_chapter.setdefault(words(drawn[name]), []).append(f"{{numref}}`{name}`")
     shown = "; ".join(f"{', '.join(figures)} in {title}" for title, figures in by_chapter.items())
     signs = "".join(f"- [{claim}](#{anchor(claim)}) {chip(found[claim])}\n" for claim in entry.claims)
     return (f"({shown})" if shown else "") + f"\n\n{signs}\n"
 
 
-def _drawn(chapter: Chapter) -> set[str]:
-    """The names of the figures on a chapter's page; those whose records are missing are not there."""
-    page = chapter.output({})
-    cells = json.loads(page.read_text(encoding="utf-8"))["cells"] if chapter.name and page.is_file() else []
-    return {
-        cell["metadata"]["mystnb"]["figure"]["name"]
-        for cell in cells
-        if "mystnb" in cell["metadata"] and any("image/" in str(output.get("data", "")) for output in cell["outputs"])
-    }
+def _drawn(root: Path) -> dict[str, str]:
+    """Name of each figure on the chapters' pages → the chapter; those whose records are missing are not there."""
+    figures: dict[str, str] = {}
+    for chapter in listed(root):
+        page = chapter.output({})
+        cells = json.loads(page.read_text(encoding="utf-8"))["cells"] if chapter.name and page.is_file() else []
+        for cell in cells:
+            if "mystnb" in cell["metadata"] and any("image/" in str(o.get("data", "")) for o in cell["outputs"]):
+                figures[cell["metadata"]["mystnb"]["figure"]["name"]] = _title(chapter, root)
+    return figures
 
 
 def _chip_link(verdict: Verdict, *, hint: str = "", label: str = "") -> str:
