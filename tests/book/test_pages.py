@@ -6,8 +6,6 @@ names, else one on the PATH, else playwright's own.
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator
 from functools import cache
 from html.parser import HTMLParser
@@ -16,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page
 
 import maso_book.tree
 
@@ -26,9 +24,6 @@ SITE = maso_book.tree.root() / "_build" / "html"
 PAGES = sorted(page.relative_to(SITE).as_posix() for page in SITE.rglob("*.html") if "_static" not in page.parts)
 SCREENS = {"desktop": (1280, 900), "phone": (390, 844)}
 THEME = "localStorage.setItem('mode', '{0}'); localStorage.setItem('theme', '{0}')"
-CHROMIUM = os.environ.get("MASO_CHROMIUM") or next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
 
 # What is wrong with a page, seen from inside: a list of sentences.
 INSPECT = r"""async () => {
@@ -65,14 +60,6 @@ INSPECT = r"""async () => {
 }"""
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
-
-
 @pytest.fixture(scope="module", params=["light", "dark"])
 def theme(request: pytest.FixtureRequest) -> str:
     return request.param
@@ -87,22 +74,25 @@ def context(browser: Browser, theme: str, request: pytest.FixtureRequest) -> Ite
     opened.close()
 
 
+@pytest.fixture
+def page(context: BrowserContext) -> Iterator[Page]:
+    opened = context.new_page()
+    yield opened
+    opened.close()
+
+
 def test_the_site_is_built() -> None:
     missing = {"index.html", "claims.html", "rerun.html", "extend.html", "api.html", "bibliography.html"} - set(PAGES)
     assert not missing, f"{SITE} lacks {sorted(missing)}: build it first with `make book`"
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_page_is_whole(context: BrowserContext, theme: str, name: str) -> None:
-    page = context.new_page()
+def test_page_is_whole(page: Page, theme: str, name: str) -> None:
     wrong = watch(page)
-    try:
-        page.goto((SITE / name).as_uri(), wait_until="load")
-        wrong += page.evaluate(INSPECT)
-        if page.evaluate("document.documentElement.dataset.theme") != theme:
-            wrong.append(f"the theme is not {theme}")
-    finally:
-        page.close()
+    page.goto((SITE / name).as_uri(), wait_until="load")
+    wrong += page.evaluate(INSPECT)
+    if page.evaluate("document.documentElement.dataset.theme") != theme:
+        wrong.append(f"the theme is not {theme}")
     assert not wrong, "\n".join(dict.fromkeys(wrong))
 
 
@@ -166,66 +156,50 @@ def test_links_inside_the_site_lead_somewhere(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in PAGES if name.startswith("chapters/")])
-def test_every_figure_says_where_it_is_from_and_opens_its_code(context: BrowserContext, name: str) -> None:
-    page = context.new_page()
-    try:
-        page.goto((SITE / name).as_uri(), wait_until="load")
-        figures, lines = page.locator("div.cell figure:has(img, svg)").count(), page.locator("div.maso-provenance")
-        assert lines.count() >= figures > 0
-        for line in lines.all():
-            code = line.locator("a", has_text="code")
-            code.click()
-            assert page.locator(code.get_attribute("href") or "").is_visible()
-            assert line.locator("a", has_text="notebook").count() == 1
-    finally:
-        page.close()
+def test_every_figure_says_where_it_is_from_and_opens_its_code(page: Page, name: str) -> None:
+    page.goto((SITE / name).as_uri(), wait_until="load")
+    figures, lines = page.locator("div.cell figure:has(img, svg)").count(), page.locator("div.maso-provenance")
+    assert lines.count() >= figures > 0
+    for line in lines.all():
+        code = line.locator("a", has_text="code")
+        code.click()
+        assert page.locator(code.get_attribute("href") or "").is_visible()
+        assert line.locator("a", has_text="notebook").count() == 1
 
 
 @pytest.mark.parametrize("name", [name for name in PAGES if name.startswith("chapters/")])
-def test_a_chapter_opens_with_verdicts_and_picture_before_any_code(context: BrowserContext, name: str) -> None:
-    page = context.new_page()
-    try:
-        page.goto((SITE / name).as_uri(), wait_until="load")
-        verdicts, picture = page.locator("a.maso-claim-link").first, page.locator("figure img").first
-        code = page.locator("article details.hide, article div.highlight pre").first
-        tops = [
-            page.evaluate("part => part.getBoundingClientRect().top", part.element_handle())
-            for part in (verdicts, picture, code)
-        ]
-        assert tops == sorted(tops)
-        if page.viewport_size == {"width": 1280, "height": 900}:
-            assert tops[1] < 700
-    finally:
-        page.close()
+def test_a_chapter_opens_with_verdicts_and_picture_before_any_code(page: Page, name: str) -> None:
+    page.goto((SITE / name).as_uri(), wait_until="load")
+    verdicts, picture = page.locator("a.maso-claim-link").first, page.locator("figure img").first
+    code = page.locator("article details.hide, article div.highlight pre").first
+    tops = [
+        page.evaluate("part => part.getBoundingClientRect().top", part.element_handle())
+        for part in (verdicts, picture, code)
+    ]
+    assert tops == sorted(tops)
+    if page.viewport_size == {"width": 1280, "height": 900}:
+        assert tops[1] < 700
 
 
-def test_a_figure_opens_at_its_own_size(context: BrowserContext) -> None:
-    page = context.new_page()
-    try:
-        page.goto((SITE / "chapters" / "03-power-diagrams.html").as_uri(), wait_until="load")
-        shown = page.locator("figure img").first
-        width = shown.bounding_box()["width"]
-        page.get_by_role("button", name="Enlarge the figure").first.click()
-        enlarged = page.get_by_role("dialog", name="Enlarged figure").locator("img")
-        assert enlarged.bounding_box()["width"] > 1.3 * width
-        assert enlarged.get_attribute("alt") == shown.get_attribute("alt")
-        page.keyboard.press("Escape")
-        assert page.locator("dialog.maso-enlarged").is_hidden()
-    finally:
-        page.close()
+def test_a_figure_opens_at_its_own_size(page: Page) -> None:
+    page.goto((SITE / "chapters" / "03-power-diagrams.html").as_uri(), wait_until="load")
+    shown = page.locator("figure img").first
+    width = shown.bounding_box()["width"]
+    page.get_by_role("button", name="Enlarge the figure").first.click()
+    enlarged = page.get_by_role("dialog", name="Enlarged figure").locator("img")
+    assert enlarged.bounding_box()["width"] > 1.3 * width
+    assert enlarged.get_attribute("alt") == shown.get_attribute("alt")
+    page.keyboard.press("Escape")
+    assert page.locator("dialog.maso-enlarged").is_hidden()
 
 
-def test_names_and_numbers_of_claims_are_links(context: BrowserContext) -> None:
-    page = context.new_page()
-    try:
-        page.goto((SITE / "chapters" / "03-power-diagrams.html").as_uri(), wait_until="load")
-        page.locator("a.maso-claim-link:has(.maso-badge)").first.click()
-        assert page.url.endswith("claims.html#claim-03-1")
-        page.goto((SITE / "how-it-works.html").as_uri(), wait_until="load")
-        page.locator("a", has=page.locator("code", has_text="maso.affine_map")).first.click()
-        assert page.url.endswith("api.html#maso.affine_map")
-    finally:
-        page.close()
+def test_names_and_numbers_of_claims_are_links(page: Page) -> None:
+    page.goto((SITE / "chapters" / "03-power-diagrams.html").as_uri(), wait_until="load")
+    page.locator("a.maso-claim-link:has(.maso-badge)").first.click()
+    assert page.url.endswith("claims.html#claim-03-1")
+    page.goto((SITE / "how-it-works.html").as_uri(), wait_until="load")
+    page.locator("a", has=page.locator("code", has_text="maso.affine_map")).first.click()
+    assert page.url.endswith("api.html#maso.affine_map")
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -243,12 +217,8 @@ def test_axe_finds_nothing_serious(browser: Browser, theme: str, name: str) -> N
     assert not serious, [(rule["id"], rule["help"], rule["nodes"][0]["html"]) for rule in serious]
 
 
-def test_search_works_from_disk(context: BrowserContext) -> None:
-    page = context.new_page()
+def test_search_works_from_disk(page: Page) -> None:
     wrong = watch(page)
-    try:
-        page.goto((SITE / "search.html").as_uri() + "?q=spline", wait_until="load")
-        page.locator("#search-results li a").first.wait_for()
-    finally:
-        page.close()
+    page.goto((SITE / "search.html").as_uri() + "?q=spline", wait_until="load")
+    page.locator("#search-results li a").first.wait_for()
     assert not wrong, "\n".join(wrong)

@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
-from collections.abc import Iterator
 
 import pytest
 import torch
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 from torch import nn
 
 from maso import MASO, from_layer
 from maso_book.ch01.interactive import lines
 
-CHROMIUM = os.environ.get("MASO_CHROMIUM") or next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
 SPLINE = MASO(torch.tensor([[[-1.5], [-0.5], [0.25], [1.5]]]), torch.tensor([[-1.5, -0.25, 0.0, -1.5]]))
 PAGE = lines({"a ReLU": from_layer(nn.ReLU(), (1,)), "four pieces": SPLINE}).data
 
@@ -27,14 +21,6 @@ def test_the_page_carries_the_pieces_and_needs_nothing_from_outside() -> None:
     data = PAGE.partition('class="start">')[2].partition("</script>")[0]
     assert json.loads(data)["pieces"]["a ReLU"] == [[0.0, 0.0], [1.0, 0.0]]
     assert "http" not in PAGE.replace("http://www.w3.org/2000/svg", "")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
 
 
 @pytest.mark.browser

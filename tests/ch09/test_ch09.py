@@ -3,14 +3,13 @@
 import dataclasses
 import io
 import json
-import os
-import shutil
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from playwright.sync_api import Browser
 from torch import nn
 
 import maso
@@ -27,9 +26,6 @@ from maso_book.ch09.tuning import Robust, Transfer, run_robust, run_transfer
 from maso_book.ch09.verdicts import verdicts
 from maso_book.records import Record
 
-CHROMIUM = os.environ.get("MASO_CHROMIUM") or next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
 TINY = {"dataset": "digits", "samples": 200, "epochs": 1, "augment": False}
 
 
@@ -268,36 +264,33 @@ def test_the_animation_is_small_and_needs_nothing_from_outside(melting: str) -> 
 @pytest.mark.browser
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
-def test_the_animation_plays_from_disk(melting: str, theme: str, width: int, tmp_path: Path) -> None:
-    from playwright.sync_api import sync_playwright
-
+def test_the_animation_plays_from_disk(browser: Browser, melting: str, theme: str, width: int, tmp_path: Path) -> None:
     file = tmp_path / "melting.html"
     file.write_text(
         f'<!doctype html><html data-theme="{theme}"><meta charset="utf-8"><body>{melting}', encoding="utf-8"
     )
     wrong: list[str] = []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_context(viewport={"width": width, "height": 800}, offline=True).new_page()
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
-        page.goto(file.as_uri())
-        picture, line, slider = page.locator("img"), page.locator("output"), page.locator("input")
-        hard = picture.get_attribute("src")
-        assert line.text_content() == "β = 1"
-        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-        page.keyboard.press("Tab")
-        page.keyboard.press("Tab")
-        page.keyboard.press("ArrowRight")
-        assert line.text_content() == slider.get_attribute("aria-valuetext") == f"β = {BETAS[1]:g}"
-        page.keyboard.press("End")
-        assert line.text_content() == f"β = {BETAS[-1]:g}"
-        assert picture.get_attribute("src") != hard
-        button = page.get_by_role("button")
-        button.press("Enter")
-        assert button.text_content() == "Pause"
-        page.wait_for_function(f"document.querySelector('output').textContent === 'β = {BETAS[1]:g}'")
-        button.press("Enter")
-        assert button.text_content() == "Play"
-        browser.close()
+    context = browser.new_context(viewport={"width": width, "height": 800}, offline=True)
+    page = context.new_page()
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
+    page.goto(file.as_uri())
+    picture, line, slider = page.locator("img"), page.locator("output"), page.locator("input")
+    hard = picture.get_attribute("src")
+    assert line.text_content() == "β = 1"
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Tab")
+    page.keyboard.press("ArrowRight")
+    assert line.text_content() == slider.get_attribute("aria-valuetext") == f"β = {BETAS[1]:g}"
+    page.keyboard.press("End")
+    assert line.text_content() == f"β = {BETAS[-1]:g}"
+    assert picture.get_attribute("src") != hard
+    button = page.get_by_role("button")
+    button.press("Enter")
+    assert button.text_content() == "Pause"
+    page.wait_for_function(f"document.querySelector('output').textContent === 'β = {BETAS[1]:g}'")
+    button.press("Enter")
+    assert button.text_content() == "Play"
+    context.close()
     assert not wrong
