@@ -1,12 +1,12 @@
 """Per-input affine maps: `maso.affine_map` against the obvious ways and against the arithmetic floor, in one run.
 
-    python benchmarks/affine.py [--batch 256] [--networks small_cnn resnet18] [--threads 2]
+    python benchmarks/affine.py [--batch 256] [--networks small_cnn resnet18] [--threads 2] [--device cuda]
 
 All rows compute A (N, 10, 3, 32, 32) and b (N, 10) in float32.  `floor` is the time of K + 1 forward passes, the
 arithmetic that any dense method needs; `plain loop` takes K vector–Jacobian products of the whole batch; `jacrev` is
 `torch.func.vmap(jacrev(f))`, 16 samples at a time.  Each row runs in a process of its own, so that its peak memory is
-its own; ratios are to the floor.  `first call` includes the trace.  `judge` is what each call spends on asking the
-model itself whether the graph is right.
+its own (on a GPU, the GPU's); ratios are to the floor.  `first call` includes the trace.  `judge` is what each call
+spends on asking the model itself whether the graph is right.
 """
 
 from __future__ import annotations
@@ -71,20 +71,24 @@ WAYS: dict[str, Callable] = {
 }
 
 
-def measure(name: str, way: str, batch: int, threads: int, repeats: int) -> dict[str, float]:
-    torch.set_num_threads(threads)
-    model, x = network(name), torch.randn(batch, 3, 32, 32)
+def measure(name: str, way: str, options: argparse.Namespace) -> dict[str, float]:
+    torch.set_num_threads(options.threads)
+    cuda = options.device == "cuda"
+    model, x = network(name).to(options.device), torch.randn(options.batch, 3, 32, 32).to(options.device)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    start = time.perf_counter()
-    WAYS[way](model, x[:1])
-    first = time.perf_counter() - start
-    times = []
-    for _ in range(repeats):
+
+    def timed(samples: Tensor) -> float:
         start = time.perf_counter()
-        WAYS[way](model, x)
-        times.append(time.perf_counter() - start)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    return {"seconds": min(times), "first call": first, "MB": peak / 1024}
+        WAYS[way](model, samples)
+        if cuda:
+            torch.cuda.synchronize()
+        return time.perf_counter() - start
+
+    first = timed(x[:1])
+    times = [timed(x) for _ in range(options.repeats)]
+    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    peak = torch.cuda.max_memory_allocated() / 2**20 if cuda else kilobytes / 1024
+    return {"seconds": min(times), "first call": first, "MB": peak}
 
 
 def main() -> None:
@@ -93,17 +97,21 @@ def main() -> None:
     parser.add_argument("--networks", nargs="+", default=["small_cnn", "resnet18"])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--only", nargs=2, metavar=("NETWORK", "WAY"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.only:
-        print(json.dumps(measure(*options.only, options.batch, options.threads, options.repeats)))
+        name, way = options.only
+        print(json.dumps(measure(name, way, options)))
         return
-    print(f"torch {torch.__version__}, {options.threads} threads, batch {options.batch} at 32×32, {K} rows, float32")
+    where = torch.cuda.get_device_name() if options.device == "cuda" else f"{options.threads} threads"
+    print(f"torch {torch.__version__}, {where}, batch {options.batch} at 32×32, {K} rows, float32")
     for name in options.networks:
         found = {}
         for way in sorted(WAYS, key="floor".__ne__):
             command = [sys.executable, __file__, "--only", name, way, "--batch", str(options.batch)]
             command += ["--threads", str(options.threads), "--repeats", str(options.repeats)]
+            command += ["--device", options.device]
             found[way] = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
         print(f"\n{name:12s} {'seconds':>8s} {'× floor':>8s} {'peak MB':>8s} {'first call s':>13s}")
         for way, row in found.items():

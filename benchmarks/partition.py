@@ -2,6 +2,7 @@
 
     python benchmarks/partition.py [--nets 64 128 256 slice small_cnn resnet18 googlenet] [--threads 2] [--repeats 5]
     python benchmarks/partition.py --nets small_cnn-trained googlenet-trained resnet18-trained  # trains first, minutes
+    python benchmarks/partition.py --device cuda  # the network's operators; cells are cut by the CPU all the same
 
 Domain [−1, 1]², He weights, biases uniform in [−½, ½]; `slice` is conv 4@5×5/2, 8@3×3/2, dense 32, 10 on a plane
 through three 32×32×3 inputs; the networks of images have random weights and a window around one input. With `-trained`
@@ -85,9 +86,11 @@ def _trained(model: nn.Module, samples: int) -> Tensor:
     return datasets.to_tensor(data.x_test[:3], dtype=torch.float64)
 
 
-def measure(name: str, way: str, points: int, repeats: int) -> dict[str, Any]:
+def measure(name: str, way: str, points: int, repeats: int, device: str) -> dict[str, Any]:
     """Seconds, peak memory and count of one way."""
     model, plane = setting(name)
+    if way != "clipping":
+        model = model.to(device)
     s0, s1, t0, t1 = plane.bounds
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     row: dict[str, Any] = {}
@@ -98,13 +101,15 @@ def measure(name: str, way: str, points: int, repeats: int) -> dict[str, Any]:
             p = partition(model, plane)
             row |= {"regions": len(p), "vertices": len(p.vertices), "certified": p.certified, "tiles": p.tiles}
         elif way == "floor":
-            _multiply_out(model, plane.points(torch.zeros(1, 2)), points)
+            _multiply_out(model, plane.points(torch.zeros(1, 2)).to(device), points)
+            if device == "cuda":
+                torch.cuda.synchronize()
         elif way == "clipping":
             row["regions"] = len(ch02_clipping.partition(model, plane.origin, plane.u, plane.v, plane.bounds))
         else:
             n = max(2, round(points**0.5))
             s, t = torch.linspace(s0, s1, n), torch.linspace(t0, t1, n)
-            row["regions"] = _codes_on(model, plane, torch.cartesian_prod(s, t))
+            row["regions"] = _codes_on(model, plane, torch.cartesian_prod(s, t), device)
         took = time.perf_counter() - start
         if way == "ours" and i == 0:
             row["first call"] = took
@@ -120,11 +125,11 @@ def _multiply_out(model: nn.Module, x: Tensor, points: int) -> None:
             model(x.expand(min(1024, points - i), *x.shape[1:]))
 
 
-def _codes_on(model: nn.Module, plane: Plane, coordinates: Tensor) -> int:
+def _codes_on(model: nn.Module, plane: Plane, coordinates: Tensor, device: str) -> int:
     found = set()
     for part in coordinates.split(2048):
-        codes = maso.codes(model, plane.points(part))
-        rows = torch.cat([c.flatten(1).byte() for c in codes.values()], 1).numpy()
+        codes = maso.codes(model, plane.points(part).to(device))
+        rows = torch.cat([c.flatten(1).byte() for c in codes.values()], 1).cpu().numpy()
         found |= {row.tobytes() for row in rows}
     return len(found)
 
@@ -136,14 +141,16 @@ def main() -> None:
     )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--only", nargs=3, metavar=("NET", "WAY", "POINTS"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     if options.only:
         name, way, points = options.only
-        print(json.dumps(measure(name, way, int(points), options.repeats)))
+        print(json.dumps(measure(name, way, int(points), options.repeats, options.device)))
         return
-    print(f"torch {torch.__version__}, {options.threads} threads, float64")
+    where = torch.cuda.get_device_name() if options.device == "cuda" else "no GPU"
+    print(f"torch {torch.__version__}, {options.threads} threads, {where}, float64")
     for name in options.nets:
         found: dict[str, dict[str, Any]] = {}
         images = name in WINDOWS
@@ -153,6 +160,7 @@ def main() -> None:
             points = found["ours"]["vertices" if way == "floor" else "regions"] if found else 0
             command = [sys.executable, __file__, "--only", name, way, str(points)]
             command += ["--threads", str(options.threads), "--repeats", str(1 if images else options.repeats)]
+            command += ["--device", options.device]
             found[way] = json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
         ours = found["ours"]
         print(f"\n{name}: {ours['regions']:,} regions, {ours['vertices']:,} vertices, {ours['tiles']} tiles,", end=" ")

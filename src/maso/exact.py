@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from maso.errors import MasoError
-from maso.graph import Node, Operator, Reading
+from maso.graph import Node, Operator, Reading, like
 from maso.operators import AVERAGES, Gate, Selection
 from maso.spline import MASO
 from maso.tracing import trace
@@ -233,10 +233,7 @@ def _formula(
 
 
 def _example(model: nn.Module, shape: Sequence[int]) -> Tensor:
-    first = next(
-        (p for p in model.parameters() if p.is_floating_point()), torch.zeros((), dtype=torch.float64, device="cpu")
-    )
-    return torch.zeros((1, *shape), dtype=first.dtype, device=first.device)
+    return like(model).new_zeros((1, *shape))
 
 
 def _pick_number(z: Fraction, thresholds: list[Fraction], pieces: list[Fraction]) -> Fraction:

@@ -72,12 +72,12 @@ class Node:
         """Whether the value depends on the input."""
         return self.kind in ("input", "affine", "gate", "selection")
 
-    @property
+    @cached_property
     def operands(self) -> list[Node]:
-        """All nodes among the arguments, in order."""
+        """All nodes among the arguments, in order; once they are asked for, the arguments stay."""
         return list(nodes_in((self.args, self.kwargs)))
 
-    @property
+    @cached_property
     def inputs(self) -> list[Node]:
         """The operands that depend on the input, in order."""
         return [n for n in self.operands if n.dynamic]
@@ -322,6 +322,14 @@ class Graph:
             for n in dying:
                 env.pop(n, None)
         return env[self.output]
+
+
+def like(model: nn.Module) -> Tensor:
+    """A number of the dtype and device of a model's weights; float64 on the CPU where it has none."""
+    for p in model.parameters():
+        if p.is_floating_point():
+            return torch.zeros((), dtype=p.dtype, device=p.device)
+    return torch.zeros((), dtype=torch.float64, device="cpu")
 
 
 def plain(model: nn.Module) -> nn.Module:

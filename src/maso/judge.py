@@ -10,6 +10,7 @@ A graph that was traced just now is also read one sample at a time: rows that ch
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -27,12 +28,17 @@ _NOISES, _SPREADS = 8, 16  # beyond: so many readings with rounding noise, and h
 def points(x: Tensor, *, far: int = 0) -> Tensor:
     """The first sample, a point near it, and points as far from 0 in other directions: (2 + far, *input_shape)."""
     first = x[:1].detach()
-    generator = torch.Generator("cpu").manual_seed(0)
-    size = (1 + far, *first.shape[1:])
-    directions = torch.randn(size, generator=generator, dtype=torch.float64, device="cpu")
     length = float(first.double().norm()) or 1.0
-    moves = (length * nn.functional.normalize(directions.flatten(1))).reshape(directions.shape).to(first)
+    moves = (length * _directions(1 + far, *first.shape[1:])).to(first)
     return torch.cat([first, first + _NEAR * moves[:1], moves[1:]])
+
+
+@lru_cache(maxsize=16)
+def _directions(*shape: int) -> Tensor:
+    """Random directions of length one, (N, *input_shape)."""
+    generator = torch.Generator("cpu").manual_seed(0)
+    directions = torch.randn(shape, generator=generator, dtype=torch.float64, device="cpu")
+    return nn.functional.normalize(directions.flatten(1)).reshape(shape)
 
 
 def difference(graph: Graph, model: nn.Module, at: Tensor) -> str:

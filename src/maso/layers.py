@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from maso.errors import MasoError
-from maso.graph import Node, Operator, Reading
+from maso.graph import Node, Operator, Reading, like
 from maso.operators import Gate, Selection
 from maso.spline import MASO
 from maso.tracing import trace
@@ -54,12 +54,10 @@ def from_layer(layer: nn.Module, input_shape: tuple[int, ...] | list[int] | int)
         MASO(K=4, R=2, D=3, torch.float32)
     """
     shape = (input_shape,) if isinstance(input_shape, int) else tuple(input_shape)
-    first = next(
-        (p for p in layer.parameters() if p.is_floating_point()), torch.zeros((), dtype=torch.float64, device="cpu")
-    )
-    graph = trace(layer, torch.zeros((1, *shape), dtype=first.dtype, device=first.device))
+    example = like(layer).new_zeros((1, *shape))
+    graph = trace(layer, example)
     D = math.prod(shape)
-    eye = torch.eye(D, dtype=first.dtype, device=first.device)
+    eye = torch.eye(D, dtype=example.dtype, device=example.device)
     units = [Unit(eye[i : i + 1], eye.new_zeros(1)) for i in range(D)]
     units = graph.read(layer, units, _Pieces(D))
     R = max(len(u.b) for u in units)
@@ -93,15 +91,15 @@ class _Pieces(Reading[list[Unit]]):
     def affine(self, operator: Operator) -> list[Unit]:
         units = [u for value in operator.values for u in value]
         M, c = operator.matrix()
-        several = torch.tensor([len(u.b) > 1 for u in units], device="cpu")
-        if ((M < 0) & several.to(M.device)).any():
+        several = torch.tensor([len(u.b) > 1 for u in units], device=M.device)
+        if ((M < 0) & several).any():
             raise _not_convex(operator.node, "it has a negative weight on an output with a kink")
-        single = M * ~several.to(M.device)
+        single = M * ~several
         A0, b0 = torch.stack([u.A[0] for u in units]), torch.stack([u.b[0] for u in units])
         A, b = single @ A0, single @ b0 + c
         out = []
         for k in range(len(c)):
-            terms = [(M[k, i], units[i]) for i in torch.nonzero(M[k]).flatten().tolist() if several[i]]
+            terms = [(M[k, i], units[i]) for i in torch.nonzero(M[k]).flatten().tolist() if len(units[i].b) > 1]
             if math.prod(len(u.b) for _, u in terms) > _MOST_PIECES:
                 raise MasoError(
                     f"operator {operator.node.op!r} in module {operator.node.path!r}: an output has more than "

@@ -6,6 +6,7 @@ The graph is kept with the model (weakly), so the second call costs nothing.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import inspect
 import itertools
 import logging
@@ -14,7 +15,7 @@ import threading
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +24,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 
 from maso import judge, operators, refusals
 from maso.errors import MasoError, NotPiecewiseAffine
-from maso.graph import BATCH, Graph, Node, ancestors, depends, plain
+from maso.graph import BATCH, Graph, Node, ancestors, depends, nodes_in, plain
 
 _SIZES = (127, 131)  # samples in the examples that are exported; the second where the program kept no symbol for it
 _OTHERS = 6  # further points at which a new graph is read, together and alone
@@ -319,13 +320,13 @@ class _Builder:
     def convert(self, fx: torch.fx.Node) -> Any:
         op, value = _op_name(fx), fx.meta.get("val", torch.empty(0, device="cpu"))
         twin = self.twins[fx]
-        args = self.arg(tuple(fx.args), tuple(twin.args))
+        args: Any = self.arg(tuple(fx.args), tuple(twin.args))
         kwargs = {k: self.arg(v, twin.kwargs[k]) for k, v in fx.kwargs.items()}
         if op == "sym_size":
             return BATCH
         if op in _COPIES:
             return args[0]
-        if op in ("to", "_to_copy", "type_as") and isinstance(args[0], Node) and self.same(fx):
+        if op in ("to", "_to_copy", "type_as") and isinstance(args[0], Node) and (self.same(fx) or _compares(args[0])):
             return args[0]
         if op == "squeeze":  # not the axis of the samples, also where there is one
             sizes = fx.all_input_nodes[0].meta["val"].shape
@@ -346,28 +347,31 @@ class _Builder:
             op = op.removesuffix("_as")
         elif op == "type_as":
             op, call, args = "to", torch.ops.aten.to.dtype, (args[0], value.dtype)
+        elif op == "masked_fill" and _compares(args[1]):
+            op, call, args = "where", torch.where, (args[1], args[2], args[0])
+        elif op == "mul" and any(map(_compares, args)) and any(map(depends, args)):  # by zeros and ones
+            mask, value = sorted(args, key=_compares, reverse=True)
+            op, call, args = "where", torch.where, (mask, value, 0.0)
         node = Node(fx.name, op, "constant", call, args, kwargs)
         if isinstance(value, torch.SymInt) and not any(n.dynamic for n in node.operands):
             return node
         _locate(node, fx)
-        if op != "where" and any(n.kind == "comparison" for n in node.operands):
+        if any(_compares(n) for n in (nodes_in(args[1:]) if op == "where" else node.operands)):
             self.refuse(node, "it uses the result of a comparison as a number: not continuous")
         if op in operators.SHAPED_LIKE and node.operands:
-            node.args = (self.sizes(fx), *args[2 if op.startswith("new_") else 1 :])
-            node.kwargs = {"dtype": value.dtype, "device": value.device}
-            node.call = operators.SHAPED_LIKE[op]
-            return node
+            args = (self.sizes(fx), *args[2 if op.startswith("new_") else 1 :])
+            kwargs = {"dtype": value.dtype, "device": value.device}
+            return dataclasses.replace(node, call=operators.SHAPED_LIKE[op], args=args, kwargs=kwargs)
         if not any(n.dynamic for n in node.operands):
             return node
         if op in operators.COMPARISONS:
             node.kind = "comparison"
             return node
         if op == "where":
-            self.where(node)
+            node = self.where(node)
         elif op in operators.GATES:
-            node.kind = "gate"
             named = list(inspect.signature(operators.GATES[op]).parameters)[1:]
-            node.args, node.kwargs = args, {k: v for k, v in kwargs.items() if k in named}
+            node = dataclasses.replace(node, kind="gate", kwargs={k: v for k, v in kwargs.items() if k in named})
         elif op in operators.SELECTIONS:
             node.kind = "selection"
         elif op in operators.AFFINE:
@@ -377,13 +381,13 @@ class _Builder:
         self.check(node, fx)
         return node
 
-    def where(self, node: Node) -> None:
+    def where(self, node: Node) -> Node:
         condition, above, below = node.args
-        if not depends(condition) and condition.kind != "comparison":
+        if not depends(condition) and not _compares(condition):
             node.kind = "affine"
-            return
+            return node
         node.kind = "gate"
-        if not (isinstance(condition, Node) and condition.kind == "comparison" and not depends(condition.args[1])):
+        if not (_compares(condition) and not depends(condition.args[1])):
             self.refuse(node, "only `where` on the sign of a value minus a constant is a gate")
         if not operators.COMPARISONS[condition.op]:
             above, below = below, above
@@ -393,7 +397,7 @@ class _Builder:
                 self.refuse(
                     node, "its branches must be a·z + c in the very value z that is compared: otherwise it jumps"
                 )
-        node.args = (source, condition.args[1], above, below)
+        return dataclasses.replace(node, args=(source, condition.args[1], above, below))
 
     def check(self, node: Node, fx: torch.fx.Node) -> None:
         """What makes an operator of the table not piecewise affine, or samples mix, in this call."""
@@ -477,6 +481,10 @@ def _plain(fx: torch.fx.Node) -> Callable[..., Any]:
     name = _op_name(fx)
     call: Callable[..., Any] = fx.target  # type: ignore[assignment]
     return operators.CALLS.get(name, getattr(torch.ops.aten, name, call) if _in_place(fx) else call)
+
+
+def _compares(value: Any) -> TypeGuard[Node]:
+    return isinstance(value, Node) and value.kind == "comparison"
 
 
 def _follows(branch: Any, source: Node) -> bool:

@@ -13,10 +13,11 @@ from torch import nn
 from maso.partition import chords, edges
 from maso.partition.bits import order_along, order_of, runs
 from maso.partition.complex import OUTSIDE, Complex, Degenerate
-from maso.partition.constants import MULTIPLICATION, NUMBER, PATCH, SAMPLE, SHARE
+from maso.partition.constants import MULTIPLICATION, NUMBER, PATCH, SAMPLE, SHARE, SORTED
 from maso.partition.cost import centres_to_check, row_costs
 from maso.partition.network import read_network
 from maso.partition.split import Points
+from maso.partition.threads import sort
 
 
 @given(st.lists(st.integers(-(2**63), 2**63 - 1) | st.integers(-3, 3), max_size=40))
@@ -26,6 +27,20 @@ def test_keys_that_agree_in_their_high_bits_are_sorted_too(keys: list[int]) -> N
     assert found.tolist() == sorted(keys)
     assert np.array_equal(given_keys[order], found)
     assert np.array_equal(np.sort(order), np.arange(len(keys)))
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+@pytest.mark.parametrize("size", [0, 1, SORTED - 1, SORTED + 1, 3 * SORTED, 20 * SORTED + 7])
+def test_portions_sorted_on_several_threads_are_one_sorted_whole(threads: int, size: int) -> None:
+    numbers = np.random.default_rng(size).integers(-(2**63), 2**63, size) // 2**60 * 2**59
+    numbers[::3] = np.random.default_rng(1).integers(-(2**63), 2**63, len(numbers[::3]))
+    before, expected = torch.get_num_threads(), np.sort(numbers)
+    torch.set_num_threads(threads)
+    try:
+        sort(numbers)
+    finally:
+        torch.set_num_threads(before)
+    assert np.array_equal(numbers, expected)
 
 
 def test_where_keys_begin() -> None:

@@ -312,7 +312,7 @@ REFUSED = {
     "a Boolean mask": (lambda x, s: x[:, s.mask], "Boolean mask"),
     "unknown padding": (lambda x, s: x.clamp(-torch.inf, torch.inf), "does nothing"),
     "rounding": (lambda x, s: torch.div(x, 2, rounding_mode="floor"), "rounds"),
-    "mask from the input": (lambda x, s: x.masked_fill(x.mean(1, keepdim=True) > 0, 0), "comparison"),
+    "mask from the input": (lambda x, s: x.masked_fill(x.mean(1, keepdim=True) > 0, 0), "jumps"),
 }
 
 

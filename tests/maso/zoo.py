@@ -39,6 +39,12 @@ def shuffle(x):
     return x.view(n, 2, c // 2, h, w).transpose(1, 2).reshape(n, c, h, w)
 
 
+def _filled(x):
+    y = 2 * x
+    y.masked_fill_(y < 1, 1)
+    return y
+
+
 def with_len(x):
     return torch.cat([x.reshape(len(x), -1), torch.zeros(len(x), 2, dtype=x.dtype)], 1)
 
@@ -100,6 +106,9 @@ KINKS = {
         lambda: Apply(lambda x, l: torch.where(x < 0, l.weight[0] * x, x), nn.Linear(5, 1)),
         (5,),
     ),
+    "masked fill": (lambda: Apply(lambda x: x.masked_fill(x < 0.1, 0.1)), (5,)),
+    "masked fill in place": (lambda: Apply(_filled), (5,)),
+    "times a mask": (lambda: Apply(lambda x: x * (x > 0) + 0.1 * ((x <= 0).to(x) * x)), (5,)),
     "threshold": (lambda: nn.Threshold(0.2, 0.2), (5,)),
     "max pool": (lambda: nn.MaxPool2d(2), (2, 4, 6)),
     "max pool padded": (lambda: nn.MaxPool2d(3, stride=2, padding=1, ceil_mode=True), (2, 6, 5)),
@@ -178,6 +187,10 @@ REFUSED = {
     "quotient": (lambda: Apply(lambda x: 1 / (x + 9)), (3,), "reciprocal"),
     "bilinear": (lambda: Apply(lambda x, a: (x @ a.weight) * x, nn.Linear(3, 3)), (3,), "multiplies"),
     "step": (lambda: Apply(lambda x: (x > 0) * 1.0), (3,), "comparison"),
+    "a mask as a branch": (lambda: Apply(lambda x: torch.where(x > 0, x, (x > 0).to(x))), (3,), "comparison"),
+    "masks multiplied": (lambda: Apply(lambda x: x * ((x > 0) * (x < 1))), (3,), "comparison"),
+    "masked jump": (lambda: Apply(lambda x: x.masked_fill(x < 0, 1.0)), (3,), "jumps"),
+    "a mask of another": (lambda: Apply(lambda x: x * (x.flip(1) > 0)), (3,), "jumps"),
     "jump": (lambda: Apply(lambda x: torch.where(x > 1, x, 0.1 * x)), (3,), "jumps"),
     "where on another": (lambda: Apply(lambda x: torch.where(x[:, :1] > 0, x, -x)), (3,), "jumps"),
     "arg max": (lambda: Apply(lambda x: x.max(1, keepdim=True)[1] + x), (3,), "index"),

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from maso.partition.threads import sort
+
 Array = np.ndarray[Any, Any]
 
 GAMMA = 1e-13
@@ -95,7 +97,9 @@ def order_of(keys: Array) -> tuple[Array, Array]:
     The low bits of every key give way to its place, and the numbers themselves are sorted.
     """
     low = np.int64((1 << len(keys).bit_length()) - 1)
-    order = np.sort((keys & ~low) | np.arange(len(keys))) & low
+    order = (keys & ~low) | np.arange(len(keys))
+    sort(order)
+    order &= low
     sorted_keys = keys.take(order)
     if (sorted_keys[1:] < sorted_keys[:-1]).any():  # two keys agree in their high bits
         order = np.argsort(keys)
@@ -110,7 +114,9 @@ def order_along(segment: Array, t: Array) -> Array:
     place = len(t).bit_length()
     fine = 62 - place - int(segment.max()).bit_length()
     number = (segment << fine) + (t * (1 << fine)).astype(np.int64)
-    order = np.sort((number << place) + np.arange(len(t))) & ((1 << place) - 1)
+    order = (number << place) + np.arange(len(t))
+    sort(order)
+    order &= (1 << place) - 1
     s, a = segment.take(order), t.take(order)
     wrong = np.flatnonzero((s[1:] == s[:-1]) & (a[1:] < a[:-1]))  # agree in all the bits of t that were left
     if len(wrong):

@@ -64,6 +64,9 @@ EDGES = 1 << 14
 REGIONS = 1 << 14
 """Regions that are measured together and whose corners stay in cache."""
 
+SORTED = 1 << 12
+"""Numbers sorted by one thread, at least; all of them are no more than two portions for each."""
+
 PAIRS = 1 << 20
 """Pairs of chords looked at together: some tens of megabytes."""
 

@@ -36,6 +36,7 @@ from maso.partition.bits import Array
 from maso.partition.chords import TooMany
 from maso.partition.complex import OUTSIDE, Complex, Degenerate
 from maso.partition.split import Split
+from maso.partition.threads import sort
 
 __all__ = ["TooMany", "cut"]
 
@@ -137,7 +138,7 @@ def _replace(
     right = np.concatenate([edge_pieces.right, chord_pieces.right])
 
     keys = np.concatenate([left, right[right != OUTSIDE]])
-    keys.sort()
+    sort(keys)
     regions, faces = int((keys[1:] != keys[:-1]).sum()) + 1, len(start) - len(x) + 1
     if regions != faces:
         raise Degenerate(f"{regions} keys for {faces} faces")

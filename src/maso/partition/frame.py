@@ -184,16 +184,14 @@ class FrameReading(Reading[Node]):
             for combination in points.bent(split.after + self.pending.row, self.pending.jump, spare)
         ]
 
-        results = []
-        for rows in tensors:
-            out = self.values(rows, room=room)
+        outs = [self.values(rows, room=room) for rows in tensors]
+        self.pending, self.blocks = None, []  # before the room is written to, or half as much memory again is held
+        for rows, out in zip(tensors, outs, strict=True):
             out[directions] = (rows[HEAD:] - rows[0]).cpu().numpy()
             for combination in steps:
                 combination.apply(out)
             self.cost.vertices += NUMBER * sum(len(step.weight) for step in steps) * out.shape[1]
-            results.append(out[: split.after])
-        self.pending, self.blocks = None, []
-        return results
+        return [out[: split.after] for out in outs]
 
     def finish(self, rows: Tensor, area: float) -> tuple[Array, Array, Faces]:
         """A flat tensor at all vertices, (HEAD + r, K) → (V, K); what its rounding errors are relative to, (K,); and
@@ -237,20 +235,20 @@ class FrameReading(Reading[Node]):
 
     def remember(self, node: Node) -> None:
         """Add to a result's noise where a constant larger than all else has met in it, see `noise.remember`."""
-        whole = []
+        whole, replaced = [], False
         for t in _tensors(self.rows[node]):
             samples = t.movedim(node.axis, 0)
+            whole.append(samples)
             head = noise.remember(samples[:HEAD].reshape(HEAD, -1), seed=self.moment)
             if head is None:
-                whole.append(samples)
                 continue
             head, self.moment = head.reshape(HEAD, *samples.shape[1:]), self.moment + 1
             if t._is_view():  # perhaps of another node's
-                whole.append(torch.cat([head, samples[HEAD:]]))
+                whole[-1], replaced = torch.cat([head, samples[HEAD:]]), True
             else:
                 samples[:HEAD] = head
-                whole.append(samples)
-        self.replace(node, whole)
+        if replaced:
+            self.replace(node, whole)
 
     def settle(self, source: Node) -> bool:
         """Before a kink: make the frame the identity on the tensors alive if it is no bigger, `source` its last block.

@@ -5,11 +5,10 @@ from __future__ import annotations
 import weakref
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
 from maso.errors import MasoError
-from maso.graph import Graph, Node, ancestors, plain
+from maso.graph import Graph, Node, ancestors, like, plain
 from maso.partition.forward import Snapshot
 from maso.partition.packed import double
 from maso.partition.plane import Plane
@@ -34,8 +33,7 @@ def read_network(
     if not isinstance(model, nn.Module):
         raise MasoError(f"{asked}: expected a torch.nn.Module, got {type(model).__name__}.")
     model = plain(model)
-    some = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(1, device="cpu"))
-    graph = _in_float64(trace(model, example[None].to(some)))
+    graph = _in_float64(trace(model, example[None].to(like(model))))
     if isinstance(layers, str):
         raise MasoError(f"{asked}: layers is the text {layers!r}; expected a list of paths: [{layers!r}].")
     if layers is not None:
