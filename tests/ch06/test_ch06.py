@@ -16,7 +16,7 @@ import maso_book.tree
 from maso import affine_map, penalties
 from maso_book.ch06 import figures, frames, penalised, tables
 from maso_book.ch06.cost import Cost, run_cost
-from maso_book.ch06.experiments import DECIDING, EXPERIMENTS, FIRST, SEEDS, STRENGTHS
+from maso_book.ch06.experiments import DECIDING, EXPERIMENTS, FIRST, MORE_STRENGTHS, SEEDS, STRENGTHS
 from maso_book.ch06.frames import Frames, run_frames
 from maso_book.ch06.penalised import (
     NONE,
@@ -94,16 +94,39 @@ def test_baselines_come_first_and_cases_are_left_to_a_gpu() -> None:
     assert [(c.seed, c.penalty) for c in whole[10:25:5]] == [(0, DECIDING[0]), (0, DECIDING[1]), (1, DECIDING[0])]
     assert cells(experiment("06-cases"), "paper") == []
     assert len(cells(experiment("06-cases"), "full")) == 75
+    assert cells(experiment("06-cifar100"), "paper") == []
+    configs = cells(experiment("06-cifar100"), "full")
+    assert {(c.network, c.augment) for c in configs} == {
+        ("small_resnet", False),
+        ("small_resnet", True),
+        ("large_cnn", False),
+    }
+    assert len(configs) == 75
+    assert {c.seed for c in configs} == set(FIRST)
+
+
+def test_the_curve_has_more_strengths_than_are_chosen_from() -> None:
+    """Eight values above zero, each on five seeds; those added later are no part of the choice."""
+    assert cells(experiment("06-strengths"), "paper") == []
+    configs = cells(experiment("06-strengths"), "full")
+    assert set(MORE_STRENGTHS).isdisjoint(STRENGTHS)
+    assert len({*MORE_STRENGTHS, *STRENGTHS}) == 8
+    for penalty in DECIDING:
+        for strength in MORE_STRENGTHS:
+            assert [c.seed for c in configs if (c.penalty, c.strength) == (penalty, strength)] == list(FIRST)
+    chosen_from = {s for c in cells(experiment("06-penalties"), "full") for s in c.strengths if c.penalty in DECIDING}
+    assert chosen_from == set(STRENGTHS)
 
 
 def test_the_queue_knows_what_a_cell_trains_within_itself() -> None:
-    for config in cells(experiment("06-cases"), "full"):
-        (like,) = Queued(experiment("06-cases"), config, Path("none")).trained_within
-        assert (like.dataset, like.training.epochs, like.training.penalty) == (
-            config.dataset,
-            config.epochs,
-            config.penalty,
-        )
+    for asked in map(experiment, ("06-cases", "06-cifar100")):
+        for config in cells(asked, "full"):
+            (like,) = Queued(asked, config, Path("none")).trained_within
+            assert (like.dataset, like.training.epochs, like.training.penalty) == (
+                config.dataset,
+                config.epochs,
+                config.penalty,
+            )
 
 
 def test_the_tuning_grid_is_no_smaller_than_that_of_the_strengths() -> None:

@@ -1,8 +1,8 @@
 """Chapter 06, orthogonal templates: does the penalty help, and is it the orthogonality?
 
 The shift that softmax ignores, on frames and random weights (06-frames, on the CPU); the tuning of the baseline
-(06-tuning); every arm on CIFAR-10 (06-penalties); squared loss, augmentation and Fashion-MNIST (06-cases); what a
-step costs (06-cost).
+(06-tuning); every arm on CIFAR-10 (06-penalties) and more λ for its curve (06-strengths); squared loss, augmentation
+and Fashion-MNIST (06-cases); CIFAR-100 with larger networks (06-cifar100); what a step costs (06-cost).
 """
 
 from __future__ import annotations
@@ -20,11 +20,17 @@ SEEDS = tuple(range(10))
 FIRST = SEEDS[:5]
 """The seeds that have every λ; λ is chosen by their validation accuracy."""
 STRENGTHS = (0.003, 0.03, 0.1, 0.5, 2.0)
+MORE_STRENGTHS = (0.01, 0.25, 1.0)
+"""Between those of 06-penalties, for the curve over λ alone: λ was chosen before they were run."""
 DECIDING = ("orthogonality", "quartic norm")
 OTHER_STRENGTHS = {"published": (1.0,), "templates": (0.03, 1.0)}
 """The authors' form at the λ of their curves; it and the template penalty are means over C² pairs, not sums."""
 TUNING_SEEDS = (100, 101, 102)
 CASE_STRENGTHS = (0.03, 0.5)
+
+CIFAR100: dict[str, Any] = {
+    "dataset": "cifar100", "rates": (2e-3, 5e-3), "decays": (0.0, 0.1), "tuning_seeds": (100,), "points": 200,
+}  # fmt: skip
 
 _QUICK: dict[str, Any] = {"dataset": "digits", "samples": 150, "rates": (5e-3, 1e-2), "decays": (0.0,)}
 _QUICK_CELL: dict[str, Any] = {**_QUICK, "epochs": 2, "tuning_epochs": 2, "tuning_seeds": (100,), "points": 30}
@@ -55,13 +61,8 @@ def _arms(base: Penalised, seed: int, strengths: dict[str, tuple[float, ...]]) -
     ]
 
 
-def _cases() -> list[Any]:
+def _cases(*cases: dict[str, Any]) -> list[Any]:
     """Case after case, in each seed after seed: what is cut off is a whole case, or whole seeds of one."""
-    cases: list[dict[str, Any]] = [
-        {"dataset": "fashion_mnist", "epochs": 10, "tuning_epochs": 10},
-        {"loss": "squared"},
-        {"augment": True},
-    ]
     cells = []
     for how in cases:
         base = Penalised(0, beside=FIRST, **how)
@@ -85,7 +86,37 @@ def _case_grid(profile: str) -> list[Any]:
             for seed in (0, 1)
             for penalty in arms
         ]
-    return _cases() if profile == "full" else []
+    if profile != "full":
+        return []
+    return _cases(
+        {"dataset": "fashion_mnist", "epochs": 10, "tuning_epochs": 10}, {"loss": "squared"}, {"augment": True}
+    )
+
+
+def _strength_grid(profile: str) -> list[Any]:
+    """Nothing on a CPU."""
+    if profile == "quick":
+        return [Penalised(seed, penalty, 0.1, **_QUICK_CELL) for seed in (0, 1) for penalty in DECIDING]
+    if profile != "full":
+        return []
+    base = Penalised(0)
+    cells = [cell for seed in FIRST for cell in _arms(base, seed, dict.fromkeys(DECIDING, MORE_STRENGTHS))]
+    return [replace(cell, pictured=False) for cell in cells]
+
+
+def _cifar100_grid(profile: str) -> list[Any]:
+    """Nothing on a CPU."""
+    if profile == "quick":
+        how = {**_QUICK_CELL, "network": "small_resnet"}
+        return [
+            Penalised(seed, penalty, 0.5 if penalty else 0.0, **how)
+            for seed in (0, 1)
+            for penalty in (NONE, DECIDING[0])
+        ]
+    if profile != "full":
+        return []
+    small = {**CIFAR100, "network": "small_resnet"}
+    return _cases(small, {**small, "augment": True}, {**CIFAR100, "network": "large_cnn"})
 
 
 def _tuning_recipes(config: Tuning) -> list[Recipe]:
@@ -129,6 +160,20 @@ EXPERIMENTS = [
         grid=_case_grid,
         trains=_like,
         worth=9.0,
+    ),
+    Experiment(
+        "06-strengths",
+        run=run_penalised,
+        grid=_strength_grid,
+        trains=_like,
+        worth=8.0,
+    ),
+    Experiment(
+        "06-cifar100",
+        run=run_penalised,
+        grid=_cifar100_grid,
+        trains=_like,
+        worth=7.0,
     ),
     Experiment("06-cost", run=run_cost, grid=same_grid(quick=[Cost(0, batch=32, rounds=3)], paper=[Cost(0)])),
 ]

@@ -10,6 +10,7 @@ from maso_book.ch06.penalised import NONE
 from maso_book.ch06.verdicts import ARMS, CONTROL, PENALTY, chosen, networks
 from maso_book.records import Record
 from maso_book.shared.markdown import markdown
+from maso_book.shared.names import DATASETS
 from maso_book.statistics import interval
 from maso_book.tidy import arms, as_table
 
@@ -25,7 +26,6 @@ NAMES = {
 }
 """The arms in words."""
 DECIDING = (PENALTY, CONTROL)
-DATASETS = {"cifar10": "CIFAR-10", "fashion_mnist": "Fashion-MNIST", "digits": "digits"}
 
 
 def title(case: str) -> str:
@@ -71,7 +71,7 @@ def every_strength(records: Sequence[Record]) -> str:
     """Formula and control with every λ: differences to the baseline of the same seed, all seeds that there are.
 
     Args:
-        records: of 06-penalties.
+        records: of 06-penalties and 06-strengths.
     """
     table = networks(records).query("not longer and not diverged")
     baseline = table[table["penalty"] == NONE].set_index("seed")
@@ -100,7 +100,7 @@ def arms_table(*experiments: Sequence[Record]) -> str:
     """Every arm of every case with its chosen λ, means over seeds; the test accuracy with its 95 % interval.
 
     Args:
-        experiments: records of 06-penalties, of 06-cases.
+        experiments: records of 06-penalties, of 06-cases, of 06-cifar100.
     """
     import pandas as pd
 

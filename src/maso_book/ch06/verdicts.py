@@ -11,6 +11,7 @@ import numpy as np
 
 from maso_book.ch06.penalised import NONE
 from maso_book.records import Record
+from maso_book.shared.names import NETWORKS
 from maso_book.statistics import Interval, interval
 from maso_book.tidy import arms, as_table
 from maso_book.verdict import Outcome, Verdict, judged
@@ -51,11 +52,11 @@ def verdicts(results: dict[str, list[Record]]) -> list[Verdict]:
 
 
 def networks(records: Sequence[Record]) -> pd.DataFrame:
-    """The table `networks` of 06-penalties or 06-cases, one row a network, accuracies and gap in percentage points.
+    """The table `networks` of `Penalised` cells, one row a network, accuracies and gap in percentage points.
 
     Returns:
-        With `case` (data set, loss and augmentation in a few words), `gap` (training less test accuracy) and `longer`
-        (trained for more epochs than the baseline was tuned with).
+        With `case` (data set, network, loss and augmentation in a few words), `gap` (training less test accuracy) and
+        `longer` (trained for more epochs than the baseline was tuned with).
     """
     table = as_table(records, "networks")
     table["validation_accuracy"] = table["validation_accuracy"].where(~table["diverged"].astype(bool), 0.0)
@@ -64,13 +65,16 @@ def networks(records: Sequence[Record]) -> pd.DataFrame:
     return table.assign(
         gap=table["training_accuracy"] - table["test_accuracy"],
         longer=table["epochs"] > table["tuning_epochs"],
-        case=[case_of(*row) for row in zip(table["dataset"], table["loss"], table["augment"], strict=True)],
+        case=[case_of(*row) for row in table[["dataset", "network", "loss", "augment"]].itertuples(index=False)],
     )
 
 
-def case_of(dataset: str, loss: str, augment: bool) -> str:
-    """A case in a few words: `"cifar10, squared loss"`."""
-    return ", ".join([dataset, *["squared loss"] * (loss == "squared"), *["augmented"] * bool(augment)])
+def case_of(dataset: str, network: str, loss: str, augment: bool) -> str:
+    """A case in a few words: `"cifar10, squared loss"`; the network where it is not smallCNN."""
+    words = {
+        NETWORKS[network]: network != "small_cnn", "squared loss": loss == "squared", "augmented": bool(augment)
+    }  # fmt: skip
+    return ", ".join([dataset, *(word for word, said in words.items() if said)])
 
 
 def chosen(table: pd.DataFrame) -> pd.DataFrame:
