@@ -1,18 +1,23 @@
 """The front page's network: the talk's toy net (2-D input, ReLU layers of 45 and 3 units, four classes), trained.
 
-Its record holds the trained weights, so that the pictures on the front page and in README.md are drawn from a record.
+Its record holds the weights as they were learned, so that the picture on the front page, which can be touched, and the
+one in README.md are drawn from a record.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from maso_book.experiment import Experiment, Rows
 from maso_book.shared.toy import moons_and_circles
+
+EPOCHS = (0, 1, 2, 4, 8, 16, 32)
+"""Whose weights are kept beside those of the last epoch."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +27,11 @@ class Toy:
     seed: int = 0
     samples: int = 4000
     epochs: int = 60
+
+    @property
+    def kept(self) -> list[int]:
+        """The epochs whose weights are kept, ascending."""
+        return [*(epoch for epoch in EPOCHS if epoch < self.epochs), self.epochs]
 
 
 def network() -> nn.Sequential:
@@ -41,24 +51,32 @@ def side_by_side(points: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def run(config: Toy) -> tuple[Rows, dict[str, np.ndarray]]:
-    """Trains the net; the arrays are its parameters by name.
+    """Trains the net; the arrays are its parameters, `"60/0.weight"` after epoch 60.
 
-    Table `networks`: `accuracy`, the share of training points that it gets right.
+    Table `networks`, a row for each epoch kept: `epoch` and `accuracy`, the share of training points that are right.
     """
     points, labels = moons_and_circles(config.samples, np.random.default_rng(config.seed))
     x, y = torch.tensor(side_by_side(points, labels)), torch.tensor(labels)
     torch.manual_seed(config.seed)
     model = network()
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
-    for _ in range(config.epochs):
-        for batch in torch.randperm(len(x)).split(250):
-            optimizer.zero_grad()
-            nn.functional.cross_entropy(model(x[batch]), y[batch]).backward()
-            optimizer.step()
-    accuracy = (model(x).argmax(1) == y).double().mean().item()
-    return {"networks": [{"accuracy": accuracy}]}, {
-        name: p.detach().cpu().numpy() for name, p in model.named_parameters()
-    }
+    rows: list[dict[str, Any]] = []
+    arrays: dict[str, np.ndarray] = {}
+    for epoch in range(config.epochs + 1):
+        if epoch:
+            _train(model, optimizer, x, y)
+        if epoch in config.kept:
+            rows.append({"epoch": epoch, "accuracy": (model(x).argmax(1) == y).double().mean().item()})
+            arrays |= {f"{epoch}/{name}": p.detach().cpu().numpy().copy() for name, p in model.named_parameters()}
+    return {"networks": rows}, arrays
+
+
+def _train(model: nn.Sequential, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor) -> None:
+    """One epoch."""
+    for batch in torch.randperm(len(x)).split(250):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(x[batch]), y[batch]).backward()
+        optimizer.step()
 
 
 def grid(profile: str) -> list[Toy]:

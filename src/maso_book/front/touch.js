@@ -1,0 +1,97 @@
+// The picture of the front page to touch: a point to drag over the panes of a small trained network, the affine map of
+// the cell under it, and a slider over the epochs of training.
+//
+// The element around this script holds, as JSON, `window` [left, right, bottom, top], the colours `pane` and `lead`, the
+// names `classes`, and for each of `epochs` the number `epoch`, the `accuracy`, the `weights` and offsets of the three
+// layers, how many `cells` there are, the `panes` [colour, class, cell, numbers of the corners among `points`] and the lines
+// of the boundary, `lead`.
+(() => {
+  const root = document.getElementById("maso-glass"), data = JSON.parse(root.querySelector(".start").textContent);
+  const picture = document.querySelector("#fig-front img"), slider = root.querySelector("input");
+  const says = root.querySelector(".maso-map"), [left, right, bottom, top] = data.window, ns = "http://www.w3.org/2000/svg";
+  const order = data.classes.map((_, i) => i);
+  let point = [-0.35, 0.3], epoch, shapes;
+
+  const put = (parent, name, attributes) => {
+    const element = document.createElementNS(ns, name);
+    Object.entries(attributes).forEach(([key, value]) => element.setAttribute(key, value));
+    return parent.appendChild(element);
+  };
+  const path = corners => corners.map(([x, y]) => x + "," + -y).join(" ");
+  const number = v => (v < 0 ? "\u2212" : "") + Math.abs(v).toFixed(2);
+  const term = (v, name) => (v < 0 ? " \u2212 " : " + ") + Math.abs(v).toFixed(2) + name;
+  const corners = pane => pane[3].map(i => data.epochs[epoch].points[i]);
+  // corners go round counter-clockwise, so a point inside is on the left of every side
+  const inside = c => c.every(([x, y], i) => {
+    const [u, v] = c[(i + 1) % c.length];
+    return (u - x) * (point[1] - y) - (v - y) * (point[0] - x) >= -1e-3 * Math.hypot(u - x, v - y);
+  });
+  // the network's affine map at the point, rows [slope, slope, offset]: units that are off drop out
+  const map = () => {
+    let rows = [[1, 0, 0], [0, 1, 0]];
+    const { weights } = data.epochs[epoch];
+    for (let layer = 0; layer < 3; layer++) {
+      rows = weights[2 * layer].map((w, k) => [0, 1, 2].map(j => w.reduce((sum, v, i) => sum + v * rows[i][j], j === 2 ? weights[2 * layer + 1][k] : 0)));
+      if (layer < 2) rows = rows.map(([a, b, c]) => a * point[0] + b * point[1] + c > 0 ? [a, b, c] : [0, 0, 0]);
+    }
+    return rows;
+  };
+
+  const svg = document.createElementNS(ns, "svg");
+  svg.setAttribute("viewBox", [left, -top, right - left, top - bottom].join(" "));
+  svg.setAttribute("tabindex", 0);
+  svg.setAttribute("role", "img");
+
+  const show = () => {
+    const rows = map(), values = rows.map(([a, b, c]) => a * point[0] + b * point[1] + c);
+    const kind = values.indexOf(Math.max(...values)), at = data.epochs[epoch].panes.find(pane => inside(corners(pane)));
+    const cell = at ? at[2] : -1;
+    shapes.forEach((shape, i) => shape.classList.toggle("here", data.epochs[epoch].panes[i][2] === cell));
+    svg.querySelector("circle").setAttribute("cx", point[0]);
+    svg.querySelector("circle").setAttribute("cy", -point[1]);
+    const lines = order.map(i => {
+      const [a, b, c] = rows[i], text = number(a) + " x\u2081" + term(b, " x\u2082") + term(c, "") + " = " + number(values[i]);
+      return "<li class=\"" + data.classes[i] + (i === kind ? " wins" : "") + "\"><b>" + data.classes[i] + "</b> " + text + "</li>";
+    });
+    const here = "(" + number(point[0]) + ", " + number(point[1]) + ")";
+    says.innerHTML = "<p>On the pane of x = " + here + ", one of " + data.epochs[epoch].cells +
+      " cells, the network is this affine map; the largest output, <b>" + data.classes[kind] + "</b>, is its answer.</p><ul>" + lines.join("") + "</ul>";
+    svg.setAttribute("aria-label", "Panes of a network, a point at " + here + ", answered " + data.classes[kind] + ". Arrow keys move the point.");
+  };
+  const draw = () => {
+    epoch = +slider.value;
+    const { panes, lead, accuracy, epoch: after } = data.epochs[epoch];
+    svg.replaceChildren();
+    shapes = panes.map(pane => put(svg, "polygon", { points: path(corners(pane)), fill: pane[0], stroke: data.pane, "stroke-width": 0.006 }));
+    lead.forEach(line => put(svg, "polyline", { points: path(line), fill: "none", stroke: data.lead, "stroke-width": 0.02, "stroke-linejoin": "round" }));
+    put(svg, "circle", { r: 0.04, fill: "#fff", stroke: "#000", "stroke-width": 0.015 });
+    root.querySelector("output").textContent = after + ": " + (100 * accuracy).toFixed(0) + " % of the training points right";
+    show();
+  };
+  const move = (x, y) => {
+    point = [Math.min(right, Math.max(left, x)), Math.min(top, Math.max(bottom, y))];
+    show();
+  };
+  const follow = event => {
+    if (event.type === "pointermove" && event.pointerType !== "mouse" && !event.buttons) return;
+    const at = new DOMPoint(event.clientX, event.clientY).matrixTransform(svg.getScreenCTM().inverse());
+    move(at.x, -at.y);
+  };
+  const steps = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
+
+  picture.closest("a.reference, figure > *").before(svg);
+  picture.classList.add("maso-still");
+  svg.classList.add("maso-live");
+  root.hidden = false;
+  slider.max = data.epochs.length - 1;
+  slider.value = slider.max;
+  slider.addEventListener("input", draw);
+  ["pointerdown", "pointermove"].forEach(name => svg.addEventListener(name, follow));
+  svg.addEventListener("keydown", event => {
+    if (!(event.key in steps)) return;
+    event.preventDefault();
+    const [x, y] = steps[event.key], step = event.shiftKey ? 0.2 : 0.04;
+    move(point[0] + step * x, point[1] + step * y);
+  });
+  draw();
+})();
