@@ -51,7 +51,7 @@ def side_by_side(points: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def run(config: Toy) -> tuple[Rows, dict[str, np.ndarray]]:
-    """Trains the net; the arrays are its parameters, `"60/0.weight"` after epoch 60.
+    """Trains the net; the arrays are its parameters, `"60.0.weight"` after epoch 60.
 
     Table `networks`, a row for each epoch kept: `epoch` and `accuracy`, the share of training points that are right.
     """
@@ -67,7 +67,7 @@ def run(config: Toy) -> tuple[Rows, dict[str, np.ndarray]]:
             _train(model, optimizer, x, y)
         if epoch in config.kept:
             rows.append({"epoch": epoch, "accuracy": (model(x).argmax(1) == y).double().mean().item()})
-            arrays |= {f"{epoch}/{name}": p.detach().cpu().numpy().copy() for name, p in model.named_parameters()}
+            arrays |= {f"{epoch}.{name}": p.detach().cpu().numpy().copy() for name, p in model.named_parameters()}
     return {"networks": rows}, arrays
 
 

@@ -34,7 +34,7 @@ def epochs(record: Record) -> list[int]:
 
 def trained(record: Record, epoch: int | None = None) -> nn.Sequential:
     """The network after an epoch, the last one where it is None."""
-    model, prefix = network(), f"{epochs(record)[-1] if epoch is None else epoch}/"
+    model, prefix = network(), f"{epochs(record)[-1] if epoch is None else epoch}."
     held = {name.removeprefix(prefix): array for name, array in record.arrays.items() if name.startswith(prefix)}
     model.load_state_dict({name: torch.from_numpy(array) for name, array in held.items()})
     return model
