@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ def record() -> Record:
 
 
 @pytest.fixture
-def page(browser: Browser, record: Record) -> Page:
+def page(browser: Browser, record: Record) -> Iterator[Page]:
     page = browser.new_page()
     page.on("pageerror", lambda error: pytest.fail(str(error)))
     page.set_content(FIGURE + front.touchable(record))
@@ -58,6 +59,7 @@ def test_the_page_carries_every_pane_and_needs_nothing_from_outside(record: Reco
 def test_the_map_that_is_shown_is_the_networks(page: Page, record: Record) -> None:
     assert not page.locator("img").is_visible()
     box = page.locator("svg").bounding_box()
+    assert box
     left, right, bottom, top = front.WINDOW
     model = front.trained(record)
     for x in ([0.1, 0.2], [-1.3, -0.8], [2.0, 0.5]):
