@@ -327,7 +327,7 @@ def _front_picture(folder: Path) -> str:
         "The plane as a small trained network sees it. On each pane the network is one affine map; colour is the class "
         "it answers, the thick lead is its decision boundary. "
         f"All {count} panes are there: they are computed, not drawn from a grid of points.\n```\n\n"
-        f"{front.touchable(record)}\n"
+        f"```{{raw}} html\n{front.touchable(record)}```\n\n"
         f'{line} · <a href="code/{source.name}">code</a></div>\n'
     )
 

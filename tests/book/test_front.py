@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +20,9 @@ from maso_book.records import Record
 
 FIGURE = """<figure id="fig-front"><img alt="still" src="data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAA="
 width="600"><figcaption></figcaption></figure>"""
+
+
+HIGHLIGHTED = "shapes => shapes.flatMap((shape, i) => shape.classList.contains('here') ? [i] : [])"
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +40,13 @@ def page(browser: Browser, record: Record) -> Iterator[Page]:
     page.close()
 
 
+def carried(record: Record) -> list[dict[str, Any]]:
+    """What the page has of every epoch."""
+    text = front.touchable(record).partition('class="start">')[2].partition("</script>")[0]
+    epochs: list[dict[str, Any]] = json.loads(text)["epochs"]
+    return epochs
+
+
 def test_weights_are_kept_as_they_are_learned() -> None:
     tables, arrays = run(Toy(samples=300, epochs=2))
     assert [row["epoch"] for row in tables["networks"]] == Toy(samples=300, epochs=2).kept == [0, 1, 2]
@@ -45,11 +56,9 @@ def test_weights_are_kept_as_they_are_learned() -> None:
 
 
 def test_the_page_carries_every_pane_and_needs_nothing_from_outside(record: Record) -> None:
-    text = front.touchable(record)
-    assert "http" not in text.replace("http://www.w3.org/2000/svg", "")
-    carried = json.loads(text.partition('class="start">')[2].partition("</script>")[0])["epochs"]
-    assert [epoch["epoch"] for epoch in carried] == front.epochs(record)
-    for epoch in carried:
+    assert "http" not in front.touchable(record).replace("http://www.w3.org/2000/svg", "")
+    assert [epoch["epoch"] for epoch in carried(record)] == front.epochs(record)
+    for epoch in carried(record):
         cells, glass = front.panes(front.trained(record, epoch["epoch"]))
         assert (epoch["cells"], len(epoch["panes"])) == (len(cells), len(glass))
         assert {cell for _, _, cell, _ in epoch["panes"]} == set(range(len(cells)))
@@ -61,7 +70,7 @@ def test_the_map_that_is_shown_is_the_networks(page: Page, record: Record) -> No
     box = page.locator("svg").bounding_box()
     assert box
     left, right, bottom, top = front.WINDOW
-    model = front.trained(record)
+    model, panes = front.trained(record), carried(record)[-1]["panes"]
     for x in ([0.1, 0.2], [-1.3, -0.8], [2.0, 0.5]):
         page.mouse.move(
             box["x"] + box["width"] * (x[0] - left) / (right - left),
@@ -78,7 +87,10 @@ def test_the_map_that_is_shown_is_the_networks(page: Page, record: Record) -> No
         with torch.no_grad():
             answer = int(model(torch.tensor([x], dtype=torch.float64)).argmax())
         assert best.get_attribute("class") == f"{front.CLASSES[answer]} wins"
-        assert page.locator("polygon.here").count() >= 1
+        cells = front.Glass.of(model).cells
+        (here,) = cells.locate(np.array([x]))
+        expected = [i for i, pane in enumerate(panes) if pane[2] == here]
+        assert page.locator("polygon").evaluate_all(HIGHLIGHTED) == expected
 
 
 @pytest.mark.browser
@@ -87,7 +99,7 @@ def test_epochs_and_arrow_keys(page: Page, record: Record) -> None:
     assert said.inner_text().startswith("2: ")
     slider.fill("0")
     assert said.inner_text().startswith("0: ")
-    assert f"one of {len(front.panes(front.trained(record, 0))[0])} cells" in page.locator(".maso-map").inner_text()
+    assert f"one of {len(front.panes(front.trained(record, 0))[0])}," in page.locator(".maso-map").inner_text()
     before = page.locator(".maso-map").inner_text()
     page.locator("svg").focus()
     for _ in range(5):

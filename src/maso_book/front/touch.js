@@ -21,11 +21,12 @@
   const number = v => (v < 0 ? "\u2212" : "") + Math.abs(v).toFixed(2);
   const term = (v, name) => (v < 0 ? " \u2212 " : " + ") + Math.abs(v).toFixed(2) + name;
   const corners = pane => pane[3].map(i => data.epochs[epoch].points[i]);
-  // corners go round counter-clockwise, so a point inside is on the left of every side
-  const inside = c => c.every(([x, y], i) => {
-    const [u, v] = c[(i + 1) % c.length];
-    return (u - x) * (point[1] - y) - (v - y) * (point[0] - x) >= -1e-3 * Math.hypot(u - x, v - y);
-  });
+  // how far the point is inside a pane: its least distance from a side on whose left it is, as corners go round
+  // counter-clockwise; slivers may have lost sides to rounding
+  const depth = c => {
+    const sides = c.map(([x, y], i) => [x, y, c[(i + 1) % c.length][0] - x, c[(i + 1) % c.length][1] - y]).filter(([, , u, v]) => u || v);
+    return sides.length < 3 ? -Infinity : Math.min(...sides.map(([x, y, u, v]) => (u * (point[1] - y) - v * (point[0] - x)) / Math.hypot(u, v)));
+  };
   // the network's affine map at the point, rows [slope, slope, offset]: units that are off drop out
   const map = () => {
     let rows = [[1, 0, 0], [0, 1, 0]];
@@ -44,8 +45,8 @@
 
   const show = () => {
     const rows = map(), values = rows.map(([a, b, c]) => a * point[0] + b * point[1] + c);
-    const kind = values.indexOf(Math.max(...values)), at = data.epochs[epoch].panes.find(pane => inside(corners(pane)));
-    const cell = at ? at[2] : -1;
+    const kind = values.indexOf(Math.max(...values)), depths = data.epochs[epoch].panes.map(pane => depth(corners(pane)));
+    const cell = data.epochs[epoch].panes[depths.indexOf(Math.max(...depths))][2];
     shapes.forEach((shape, i) => shape.classList.toggle("here", data.epochs[epoch].panes[i][2] === cell));
     svg.querySelector("circle").setAttribute("cx", point[0]);
     svg.querySelector("circle").setAttribute("cy", -point[1]);
@@ -54,8 +55,8 @@
       return "<li class=\"" + data.classes[i] + (i === kind ? " wins" : "") + "\"><b>" + data.classes[i] + "</b> " + text + "</li>";
     });
     const here = "(" + number(point[0]) + ", " + number(point[1]) + ")";
-    says.innerHTML = "<p>On the pane of x = " + here + ", one of " + data.epochs[epoch].cells +
-      " cells, the network is this affine map; the largest output, <b>" + data.classes[kind] + "</b>, is its answer.</p><ul>" + lines.join("") + "</ul>";
+    says.innerHTML = "<p>In the white cell, one of " + data.epochs[epoch].cells + ", the network is this affine map; at x = " + here +
+      " it answers <b>" + data.classes[kind] + "</b>. Point elsewhere, or move the slider through its training.</p><ul>" + lines.join("") + "</ul>";
     svg.setAttribute("aria-label", "Panes of a network, a point at " + here + ", answered " + data.classes[kind] + ". Arrow keys move the point.");
   };
   const draw = () => {
@@ -65,7 +66,7 @@
     shapes = panes.map(pane => put(svg, "polygon", { points: path(corners(pane)), fill: pane[0], stroke: data.pane, "stroke-width": 0.006 }));
     lead.forEach(line => put(svg, "polyline", { points: path(line), fill: "none", stroke: data.lead, "stroke-width": 0.02, "stroke-linejoin": "round" }));
     put(svg, "circle", { r: 0.04, fill: "#fff", stroke: "#000", "stroke-width": 0.015 });
-    root.querySelector("output").textContent = after + ": " + (100 * accuracy).toFixed(0) + " % of the training points right";
+    root.querySelector("output").textContent = after + ": " + (100 * accuracy).toFixed(1) + " % of the training points right";
     show();
   };
   const move = (x, y) => {
@@ -79,7 +80,7 @@
   };
   const steps = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
 
-  picture.closest("a.reference, figure > *").before(svg);
+  picture.closest("figure > *").before(svg, root);
   picture.classList.add("maso-still");
   svg.classList.add("maso-live");
   root.hidden = false;
