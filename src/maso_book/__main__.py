@@ -406,6 +406,12 @@ def _queue(options: argparse.Namespace) -> int:
         print(f"{'*' if done else ' '} {cell.experiment.worth:5.1f}  {seconds:6.1f} s  {cell.name}  {cell.config}")
     fits = sum(done for _, _, done in timed)
     print(f"{len(missing)} cells are missing; {fits} of them, marked *, fit into {options.minutes:g} minutes.")
+    recipes = {recipe for cell in missing for recipe in cell.recipes}
+    floor = sum(map(queue.floor, recipes)) + sum(queue.floor(r) for cell in missing for r in cell.trained_within)
+    print(
+        f"All trainings: {sum(seconds for _, seconds, _ in timed):,.0f} s by estimate; an H100 at the limits of its "
+        f"arithmetic and memory would take {floor:,.0f} s."
+    )
     return _report(_broken())
 
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import os
 import shutil
 import signal
@@ -16,10 +17,13 @@ import numpy as np
 import pytest
 import toy
 from PIL import Image
+from torch import nn
 
 from maso import MasoError
 from maso_book import datasets, lease, packing, queue, records, registry
 from maso_book.__main__ import main
+from maso_book.trained import Recipe, data
+from maso_book.training import Training
 from maso_book.training.checkpoint import write_arrays
 
 HERE = Path(__file__).parent
@@ -132,6 +136,18 @@ def test_the_queue_lists_what_is_missing_without_the_data(
     *cells, last = capsys.readouterr().out.splitlines()
     assert len(cells) == 5
     assert last == "5 cells are missing. How long they take is not known here: Data set 'cifar10' is not here."
+
+
+def test_the_limit_of_the_device_is_below_the_estimate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One linear layer by hand: two operations a multiplication, three passes, two bytes a number."""
+    recipe = Recipe("digits", "small_cnn", Training(epochs=2, batch=100))
+    monkeypatch.setattr(queue, "network", lambda _: nn.Sequential(nn.Flatten(), nn.Linear(3072, 10, bias=False)))
+    steps = 2 * -(-len(data(recipe).x) // 100)
+    memory = 2 * queue.PASSES * (3072 + 10) * 100 / 3e12
+    assert queue.floor(recipe) == pytest.approx(steps * memory)
+    assert queue.floor(recipe) < queue.seconds(recipe) == pytest.approx(steps * 2 * 8 * queue.LAUNCH)
+    monkeypatch.setattr(queue, "MEMORY", math.inf)
+    assert queue.floor(recipe) == pytest.approx(steps * 6 * 30_720 * 100 / 800e12)
 
 
 def test_a_network_of_two_cells_is_counted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
