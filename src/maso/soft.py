@@ -113,8 +113,8 @@ class BetaVQ(nn.Module):
         torch.Size([2, 8, 5, 5])
 
     As it stands, large tensors on a CPU take two to four times as long as with `torch.nn.functional.silu`, four to five
-    with the backward pass of a learnable β.  `torch.compile` makes one kernel of it, at 1.2 to 1.4 times the cost of silu,
-    or 2 with the gradient of a β for each channel (`benchmarks/soft.py`).
+    with the backward pass of a learnable β.  `torch.compile` makes one kernel of it, at 1.2 to 1.4 times the cost of
+    silu, or 2 with the gradient of a β for each channel (`benchmarks/soft.py`).
     """
 
     log_odds: Tensor
