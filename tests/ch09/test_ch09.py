@@ -25,6 +25,8 @@ from maso_book.ch09.table import Table, run_table
 from maso_book.ch09.tuning import Robust, Transfer, run_robust, run_transfer
 from maso_book.ch09.verdicts import verdicts
 from maso_book.records import Record
+from maso_book.registry import named
+from maso_book.results import cells
 
 TINY = {"dataset": "digits", "samples": 200, "epochs": 1, "augment": False}
 
@@ -134,6 +136,19 @@ def test_what_runs_on_a_gpu_runs() -> None:
 def record(experiment: str, tables: dict, **config) -> Record:
     full = {"dataset": "cifar10", "network": "small_cnn", "epochs": 30, "samples": None} | config
     return Record(experiment, full, tables, {}, {"device": "cuda"}, f"{sorted(config.items())}")
+
+
+def test_the_networks_that_are_softened_on_cifar10_are_chapter_04s() -> None:
+    """To the letter, so that they are trained once."""
+    known = {
+        dataclasses.replace(recipe, keep=())
+        for config in cells(named("04-templates"), "full")
+        for recipe in named("04-templates").recipes(config)
+    }
+    for name in ("09-softened", "09-robust", "09-transfer"):
+        configs = [config for config in cells(named(name), "full") if config.dataset == "cifar10"]
+        assert len(configs) == 5
+        assert {config.recipe for config in configs} <= known
 
 
 def learned(dataset: str, gain: float, seeds: int) -> list[Record]:
