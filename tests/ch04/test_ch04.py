@@ -367,6 +367,41 @@ def test_the_cascade_starts_at_the_trained_network(made: dict[str, list[Record]]
     assert len(axes) == 4 * 11
 
 
+def test_what_decides_is_shown_for_networks_with_a_bias_one_data_set_after_the_other() -> None:
+    def network(dataset: str, **switches: bool) -> Record:
+        scores = [{"scores": name, "accuracy": share} for name, share in (("inner", 0.6), ("bias", 0.2))]
+        rows = {
+            "margin": [{"origin": "black", "share": 0.7}],
+            "deciding": [*scores, {"scores": "centred inner", "accuracy": 0.5}],
+            "evaluation": [{"split": split, "epoch": 4, "accuracy": 0.9} for split in ("test", "train")],
+        }
+        return record("04-templates", ch04_templates.Templates(100, dataset, 20_000, 4, **switches), rows)
+
+    records = [network("cifar10"), network("mnist"), network("mnist", bn=False), network("mnist", bn=False, bias=False)]
+    assert figures.shares(records).networks.tolist() == ["MNIST", "MNIST, no BN", "CIFAR-10"]
+    table = figures.alone(records).pivot(index="networks", columns="decides", values="accuracy")
+    assert table.index.tolist() == ["CIFAR-10", "MNIST", "MNIST, no BN"]
+    assert table.loc["MNIST"].to_dict() == {"whole output": 0.9, "match alone": 0.6, "bias alone": 0.2}
+
+
+def test_filters_stand_beside_all_seeds_of_their_network() -> None:
+    recipe = {"dataset": "mnist", "samples": 20_000, "epochs": 4}
+    classical = [
+        {"filter": name, "accuracy": 0.5, "true_correlation": 0.3, "other_correlation": -0.1, "auc": 0.7}
+        for name in ("mean", "lda")
+    ]
+    pictures = record("04-pictures", ch04_pictures.Pictures(0, **recipe), {"classical": classical})
+    networks = templates(seeds=3)
+    for seed, row in ((r.config["seed"], row) for r in networks for row in list(r.tables["likeness"])):
+        networks[seed].tables["likeness"].append(row | {"measure": "relative correlation"})
+    table = tables.filters([pictures], networks)
+    assert table["filter"].tolist() == ["class mean", "discriminant", "network", "network", "network"]
+    assert table["true"].tolist() == pytest.approx([0.3, 0.3, 0.3, 0.301, 0.302])
+    assert table["area"].tolist() == pytest.approx([0.7, 0.7, 0.9, 0.901, 0.902])
+    assert set(table["data"]) == {"MNIST"}
+    assert tables.classical([pictures], networks).splitlines()[-1].startswith("| MNIST | network | 90.0% ± 0.0% |")
+
+
 def test_the_likeness_figure_has_six_kinds_of_comparison(made: dict[str, list[Record]]) -> None:
     table = figures.likeness(made["04-templates"])
     assert table.groupby("target").compared.nunique().to_dict() == {"class mean": 5, "image": 6}
@@ -394,7 +429,9 @@ def test_histograms_and_classical_filters_draw_every_group(made: dict[str, list[
 def test_tables_have_a_row_for_each_group_or_filter(made: dict[str, list[Record]]) -> None:
     for table in (tables.deciding, tables.common_part, tables.training):
         assert table(made["04-templates"]).count("\n") == 2
-    assert tables.classical(made["04-pictures"], made["04-templates"]).count("\n") == 4
+    lines = tables.classical(made["04-pictures"], made["04-templates"]).splitlines()
+    assert len(lines) == 5
+    assert "nan" not in lines[4]  # of one seed there is no interval
     assert tables.priors(made["04-prior"]).count("\n") == 2
     assert tables.cause(made["04-sanity"]).count("\n") == 4  # randomised, calibrated, another seed
     assert tables.airplane(made["04-airplane"]).count("\n") == 2

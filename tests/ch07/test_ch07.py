@@ -243,6 +243,24 @@ def test_curves_have_the_arms_of_each_panel() -> None:
     assert values["CIFAR-10, twins", "pixels, Euclid", 5].tolist() == [0.25] * 6
 
 
+def test_ends_are_first_and_last_layers_and_euclid() -> None:
+    permuted = made_up(FALLS, FLAT, labels="permuted")
+    table = tables.ends(made_up(RISES, FLAT), made_up(RISES, FLAT) + permuted)
+    names = ["ReLU 1", "ReLU 3", "pool 1", "pool 3", "pixels, Euclid", "features, Euclid", "outputs, Euclid"]
+    assert table["distance"].unique().tolist() == names
+    shown = {panel: set(rows["arm"]) for panel, rows in table.groupby("panel")}
+    twins = {"true labels", "permuted labels"}
+    assert shown == {"CIFAR-10": {"trained", "untrained"}, "CIFAR-10, twins": twins}
+    values = table[table["seed"] == 0].set_index(["panel", "arm", "k", "distance"])["label_agreement"].sort_index()
+    assert values.index.is_unique
+    assert values["CIFAR-10, twins", "permuted labels", 15, "pool 3"] == FALLS[2]
+
+
+def test_a_network_is_named_in_words() -> None:
+    assert tables.title("cifar10", "large_cnn") == "CIFAR-10, largeCNN"
+    assert tables.title("mnist", "small_cnn") == "MNIST"
+
+
 def test_comparisons_are_in_the_order_of_the_controls() -> None:
     labels = made_up(RISES, FLAT) + made_up(FLAT, FLAT, labels="permuted")
     table = figures.comparisons(made_up(RISES, FLAT), labels)
@@ -298,7 +316,8 @@ def test_tables_give_means_over_seeds() -> None:
     permuted = made_up(FALLS, FLAT, labels="permuted")
     lines = tables.agreement_table(made_up(RISES, FLAT), made_up(RISES, FLAT) + permuted).splitlines()
     assert len(lines) == 2 + 4 * 7
-    assert lines[3] == "|  | ReLU 3 | " + " | ".join(["50.1% ± 0.1%"] * 3) + " |"
+    assert lines[2].startswith("| CIFAR-10, untrained | ReLU 1 | 20.0% ± 0.0% |")
+    assert lines[10] == "|  | ReLU 3 | " + " | ".join(["50.1% ± 0.1%"] * 3) + " |"
 
     networks = [{"diverged": False, "training_accuracy": 0.5, "test_accuracy": 0.25}, DIVERGED]
     config = {"seed": 1, "dataset": "mnist", "network": "small_cnn", "labels": "true", "samples": None}

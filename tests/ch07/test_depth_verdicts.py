@@ -122,3 +122,15 @@ def test_the_figure_and_the_table_have_every_arm_and_layer() -> None:
     lines = tables.hub_table(found["07-twins"]).splitlines()
     assert len(lines) == 2 + 12
     assert "pool 1, masked | 10.0% | 10.0% | 10.0% | 2.0 | 25.0% |" in "".join(lines)
+
+
+def test_hubs_are_those_of_pools_with_and_without_empty_windows() -> None:
+    found = results()["07-twins"]
+    for record in found:
+        for row in record.tables["hubs"]:
+            row["most_frequent"] = 0.01 if row["kind"] == MASKED else 0.5
+    table = figures.hubs(found)
+    assert table["layer"].unique().tolist() == [f"pool {i}{end}" for i in (1, 2, 3) for end in ("", ", masked")]
+    assert set(table["arm"]) == {"untrained", "untrained, calibrated", "trained"} <= set(figures.DEPTH_ARMS)
+    assert len(table) == 5 * 6 * 3  # the twins with true labels
+    assert set(table[table["layer"].str.endswith("masked")]["most_frequent"]) == {0.01}

@@ -13,10 +13,10 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from maso_book.ch04.airplane import PICTURES
-from maso_book.ch04.verdicts import data_name, named, way, with_way
+from maso_book.ch04.verdicts import data_name, named, trained_on_test, way, with_way
 from maso_book.datasets import CLASSES
 from maso_book.records import Record
-from maso_book.shared.names import NETWORKS
+from maso_book.shared.names import DATASETS, NETWORKS
 from maso_book.style import PALETTE
 from maso_book.tidy import arms, paired
 
@@ -189,6 +189,35 @@ def legend_below(grid: sns.FacetGrid, columns: int) -> sns.FacetGrid:
     grid.figure.set_layout_engine("constrained")
     sns.move_legend(grid, "outside lower center", ncols=columns, title=None)
     return grid
+
+
+def shares(records: Sequence[Record]) -> pd.DataFrame:
+    """The match's share of the margin by origin: the table `margin` of 04-templates, in the rows of `_in_rows`."""
+    return _in_rows(named(records, "margin"))
+
+
+def alone(records: Sequence[Record]) -> pd.DataFrame:
+    """Accuracies of the outputs and of their two parts on test images, in the rows of `_in_rows`.
+
+    Returns:
+        Columns `networks`, `seed`, `accuracy` and `decides`: whether the whole output, the match or the bias does.
+    """
+    import pandas as pd
+
+    parts = {"inner": "match alone", "bias": "bias alone"}
+    deciding = named(records, "deciding")
+    tables = [
+        trained_on_test(named(records, "evaluation")).assign(decides="whole output"),
+        deciding[deciding.scores.isin(parts)].assign(decides=deciding.scores.map(parts)),
+    ]
+    return _in_rows(pd.concat(tables, ignore_index=True))
+
+
+def _in_rows(table: pd.DataFrame) -> pd.DataFrame:
+    """Without networks whose bias is 0 by a theorem; one data set after the other, names without sizes in brackets."""
+    chosen = table.query("bn or bias")
+    kept = chosen.assign(networks=chosen.networks.str.replace(r" \(.*\)", "", regex=True))
+    return kept.sort_values("dataset", key=lambda names: names.map(list(DATASETS).index), kind="stable")
 
 
 def likeness(records: Sequence[Record]) -> pd.DataFrame:

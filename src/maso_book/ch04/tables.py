@@ -23,7 +23,9 @@ def _markdown(head: str, align: str, rows: Iterable[Sequence[str]]) -> str:
 
 
 def _cell(values: pd.Series, mean: str, half: str) -> str:
-    """Mean over seeds ± half the length of its interval, in these formats."""
+    """Mean over seeds ± half the length of its interval, in these formats; a single value as it is."""
+    if len(values) == 1:
+        return f"{values.iloc[0]:{mean}}"
     i = interval(values)
     return f"{i.mean:{mean}} ± {i.high - i.mean:{half}}"
 
@@ -116,26 +118,40 @@ def common_part(records: Sequence[Record]) -> str:
     return _markdown(head, "lrrrrrr", rows)
 
 
-def classical(pictures: Sequence[Record], templates: Sequence[Record]) -> str:
-    """Accuracy, likeness and separation of the classical filters beside those of the network of the same recipe."""
-    rows = []
+def filters(pictures: Sequence[Record], templates: Sequence[Record]) -> pd.DataFrame:
+    """The classical filters of 04-pictures, and the networks of 04-templates with their recipes but for the seed.
+
+    Returns:
+        Columns `data`, `filter`, `seed`, `accuracy`, `area`, and the correlations with the picture, less their mean
+        over the classes, `true` and `others`. A classical filter has one row for each data set, a network one a seed.
+    """
+    import pandas as pd
+
+    words = {"mean": "class mean", "lda": "discriminant"}
+    renamed = {"true_correlation": "true", "other_correlation": "others", "auc": "area"}
+    columns = ["data", "filter", "seed", "accuracy", "area", "true", "others"]
+    parts = []
     for record in pictures:
-        name = data_name(record.config)
-        for of in as_table([record]).itertuples():
-            label = {"mean": "class mean", "lda": "discriminant"}[of.filter]
-            rows.append(_filter(name, label, of.accuracy, of.true_correlation, of.other_correlation, of.auc))
-            name = ""
-        recipe = {key: value for key, value in record.config.items() if key not in ("images", "keep")}
-        for same in (r for r in templates if {key: r.config.get(key) for key in recipe} == recipe):
-            network = trained_on_test(named([same], "evaluation")).iloc[0]
-            relative = named([same], "likeness").query("epoch == epochs and measure == 'relative correlation'")
-            true, others = relative.query("target == 'image' and source == 'own'").similarity
-            rows.append(_filter("", "network", network.accuracy, true, others, network.auc))
+        recipe = record.config.keys() - {"images", "keep", "seed"}
+        same = [r for r in templates if all(r.config.get(key) == record.config[key] for key in recipe)]
+        classical = as_table([record]).rename(columns=renamed).replace({"filter": words})
+        network = trained_on_test(named(same, "evaluation")).rename(columns={"auc": "area"}).set_index("seed")
+        relative = named(same, "likeness").query(
+            "epoch == epochs and measure == 'relative correlation' and target == 'image' and source == 'own'"
+        )
+        alike = relative.pivot(index="seed", columns="templates", values="similarity")
+        network = network.assign(true=alike["true class"], others=alike["other classes"], filter="network")
+        parts.append(pd.concat([classical, network.reset_index()]).assign(data=data_name(record.config)))
+    return pd.concat(parts, ignore_index=True)[columns]
+
+
+def classical(pictures: Sequence[Record], networks: Sequence[Record]) -> str:
+    """Accuracy, likeness and separation of the classical filters beside those of the networks."""
+    rows = []
+    for (name, label), of in arms(filters(pictures, networks), "data", "filter"):
+        correlations = [_cell(of[templates], "+.3f", ".3f") for templates in ("true", "others")]
+        rows.append([name, label, _cell(of.accuracy, ".1%", ".1%"), *correlations, _cell(of.area, ".3f", ".3f")])
     return _markdown("data | filter | accuracy | correlation, true class | correlation, others | area", "llrrrr", rows)
-
-
-def _filter(name: str, label: str, accuracy: float, true: float, others: float, area: float) -> list[str]:
-    return [name, label, f"{accuracy:.1%}", f"{true:+.3f}", f"{others:+.3f}", f"{area:.3f}"]
 
 
 def priors(records: Sequence[Record]) -> str:

@@ -76,6 +76,7 @@ DEPTH_ARMS = {  # arm of 07-twins and 07-all-images -> colour, marker, dashes
     "untrained, calibrated": (PALETTE["green"], "D", (3, 1)),
     "untrained": (PALETTE["black"], "s", (4, 1.5)),
 }
+IN_WORDS = {"calibrated": "untrained, calibrated"}
 DEPTH_COLOURS, DEPTH_MARKERS, DEPTH_DASHES = ({arm: look[i] for arm, look in DEPTH_ARMS.items()} for i in range(3))
 
 
@@ -87,9 +88,23 @@ def depth(records: Sequence[Record]) -> pd.DataFrame:
     table = named(records)
     chosen = (table["k"] == K) & table["kind"].isin((RELU, MASKED))
     table = table[chosen & ((table["labels"] == "true") | (table["arm"] == "trained"))]
-    words = {"calibrated": "untrained, calibrated"}
-    arm = table["arm"].replace(words).mask(table["labels"] == "permuted", "trained, permuted labels")
+    arm = table["arm"].replace(IN_WORDS).mask(table["labels"] == "permuted", "trained, permuted labels")
     return table.assign(arm=arm, layer=table["distance"])[["panel", "arm", "layer", "seed", "label_agreement"]]
+
+
+def hubs(records: Sequence[Record]) -> pd.DataFrame:
+    """The max pools' most frequent neighbour in networks with true labels, with empty windows and without (masked).
+
+    Returns:
+        Columns `panel`, `layer`, `arm` (of `DEPTH_ARMS`), `seed`, `most_frequent`, the share of queries that have that
+        image among their `K` nearest; a pool without its empty windows comes after itself.
+    """
+    table = named(records, "hubs").query("labels == 'true'")
+    table = table[table["kind"].isin(("pool", MASKED))]
+    return table.assign(
+        arm=table["arm"].replace(IN_WORDS),
+        layer=table["distance"] + table["kind"].map({"pool": "", MASKED: ", masked"}),
+    ).sort_values("layer", kind="stable")
 
 
 # Cells ----------------------------------------------------------------------------------------------------------------

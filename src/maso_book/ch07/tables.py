@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -12,6 +12,7 @@ from maso_book.ch07.depth import ARMS, MASKED
 from maso_book.ch07.speed import FLOOR
 from maso_book.ch07.verdicts import DISAGREEMENTS, VIOLATIONS, agreements, named
 from maso_book.records import Record
+from maso_book.shared.names import NETWORKS
 from maso_book.statistics import interval
 from maso_book.tidy import arms, as_table
 
@@ -20,7 +21,7 @@ TITLES = {"cifar10": "CIFAR-10", "fashion_mnist": "Fashion-MNIST", "mnist": "MNI
 
 def title(dataset: str, network: str) -> str:
     """A data set in words, with the network where it is not the usual one."""
-    return TITLES.get(dataset, dataset) + ("" if network == "small_cnn" else f", {network}")
+    return TITLES.get(dataset, dataset) + ("" if network == "small_cnn" else f", {NETWORKS.get(network, network)}")
 
 
 def in_words(records: Sequence[Record]) -> pd.DataFrame:
@@ -42,26 +43,29 @@ def in_words(records: Sequence[Record]) -> pd.DataFrame:
     )
 
 
+def ends(standard: Sequence[Record], twins: Sequence[Record]) -> pd.DataFrame:
+    """Agreement in the first and the last layer of each kind and by the Euclidean distances, as `in_words` names them.
+
+    Of twins there are the trained networks alone.
+    """
+    table = pd.concat([in_words(standard), in_words(twins).query("arm != 'untrained'")], ignore_index=True)
+    layers = table.groupby(["panel", "kind"])["distance"]
+    end = (table["kind"] == "Euclid") | (table["distance"] == layers.transform("first"))
+    end |= table["distance"] == layers.transform("last")
+    return table[end].sort_values("kind", key=lambda kinds: kinds.map(["ReLU", "pool", "Euclid"].index), kind="stable")
+
+
 def agreement_table(standard: Sequence[Record], twins: Sequence[Record]) -> str:
-    """Agreement in the first and the last layer of each kind and by the Euclidean distances."""
+    """The agreement of `ends`, mean over seeds ± half the length of its interval."""
     lines = ["| network | layer | k = 1 | k = 5 | k = 15 |", "|---|---|--:|--:|--:|"]
-    for records, shown in ((standard, ("trained", "untrained")), (twins, ("true labels", "permuted labels"))):
-        for panel, rows in arms(in_words(records), "panel"):
-            for arm in shown:
-                lines += _agreement_lines(f"{panel}, {arm}", rows[rows["arm"] == arm])
-    return "\n".join(lines)
-
-
-def _agreement_lines(name: str, table: pd.DataFrame) -> Iterator[str]:
-    """The lines of one arm; its name stands in the first."""
-    for kind, rows in arms(table, "kind"):
-        distances = rows["distance"].unique()
-        for distance in distances if kind == "Euclid" else distances[[0, -1]]:
-            shares = rows[rows["distance"] == distance]
+    for (panel, arm), rows in arms(ends(standard, twins), "panel", "arm"):
+        name = f"{panel}, {arm}"
+        for distance, shares in arms(rows, "distance"):
             intervals = [interval(shares[shares["k"] == k]["label_agreement"]) for k in KS]
             numbers = " | ".join(f"{i.mean:.1%} ± {i.high - i.mean:.1%}" for i in intervals)
-            yield f"| {name} | {distance} | {numbers} |"
+            lines.append(f"| {name} | {distance} | {numbers} |")
             name = ""
+    return "\n".join(lines)
 
 
 def accuracy_table(records: Sequence[Record]) -> str:
