@@ -324,11 +324,19 @@ def _judge_prior(claim: str, records: list[Record]) -> Verdict:
     most = {key: each.seeds.mean >= outputs[key[0]] / 2 for key, each in biases.items()}
     carried = [positive[key] and most[key] for key in biases]
 
-    parts = []
+    parts, finding = [], ""
     for name, mean in outputs.items():
-        of = [f"{origin} {each.seeds:+.2f}" for (group, origin), each in biases.items() if group == name]
+        of = {origin: each.seeds for (group, origin), each in biases.items() if group == name}
         last = interval(slopes[name, "output bias", "any"])
-        parts.append(f"{name}: outputs {mean:+.2f}; bias by origin {', '.join(of)}; last layer's bias {last:+.3f}")
+        by_origin = ", ".join(f"{origin} {each:+.2f}" for origin, each in of.items())
+        parts.append(f"{name}: outputs {mean:+.2f}; bias by origin {by_origin}; last layer's bias {last:+.3f}")
+        if all(held for (group, _), held in zip(biases, carried, strict=True) if group == name):
+            data = name.partition(" (")[0]
+            finding = (
+                f"Trained on skewed classes, a network on {data} adds {mean:.2f} of the log prior to its outputs: "
+                f"{_range(list(of.values()), '.2f')} by the bias of its affine map, {last.mean:.3f} by that of the last "
+                "layer."
+            )
     return _verdict(
         claim,
         table,
@@ -340,6 +348,7 @@ def _judge_prior(claim: str, records: list[Record]) -> Verdict:
         "Slope against the log prior, less that of the balanced networks. " + ". ".join(parts) + ".",
         effect=f"slope of the bias {_range([each.seeds for each in biases.values()], '+.2f')}",
         part=f"most of the slope for {_share(carried)} origins and data sets",
+        finding=finding,
         seeds=10,
     )
 
