@@ -334,8 +334,8 @@ def _judge_prior(claim: str, records: list[Record]) -> Verdict:
             data = name.partition(" (")[0]
             finding = (
                 f"Trained on skewed classes, a network on {data} adds {mean:.2f} of the log prior to its outputs: "
-                f"{_range(list(of.values()), '.2f')} by the bias of its affine map, {last.mean:.3f} by that of the last "
-                "layer."
+                f"{_range(list(of.values()), '.2f')} by the bias of its affine map, {last.mean:.3f} by that of the "
+                "last layer."
             )
     return _verdict(
         claim,
