@@ -17,6 +17,9 @@ FACTORS = {
     "relative, strong": 0.65, "TangentProp": 0.85,
 }  # fmt: skip
 """Rugosity at equal loss over that of "none"."""
+KINDS = (
+    "none", *PENALTIES_HERE, "rugosity, eighth", "whole batch", "second derivatives", "second derivatives, quarter",
+)  # fmt: skip
 ERRORS = {arm: 0.2 + 0.1 * factor for arm, factor in FACTORS.items()}
 
 
@@ -40,7 +43,7 @@ def record(name, config, factors, errors, ratios) -> Record:
         tables = {"steps": [
             {"penalty": penalty, "step_seconds": 1e-3, "ratio_of_seconds": ratios.get(penalty, 1.7), "spread": 0.1,
              "peak_mebibytes_of_seconds": 100.0} | ({"ratio_of_seconds": 1.0} if penalty == "none" else {})
-            for penalty in ("none", *PENALTIES_HERE, "whole batch", "second derivatives", "second derivatives, quarter")
+            for penalty in KINDS
         ]}  # fmt: skip
     elif name == "08-crops":
         tables = {"rugosity": [{"test_accuracy": 0.5, **summary(1.2 if config.size == 28 else 1.0, config.eps, rng)}]}

@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from made import ERRORS, FACTORS, digits, made
+from made import ERRORS, FACTORS, KINDS, digits, made
 
 from maso_book.ch08 import compared, figures, tables
 from maso_book.ch08.verdicts import verdicts
@@ -128,7 +128,11 @@ def test_every_table_has_a_row_an_arm(records) -> None:
     assert tables.explicit_table(ways(records)).count("\n") == 1 + 9
     assert tables.talk_table(both(records)).count("\n") == 1 + 5 + 6
     assert tables.occam_table(ways(records)).count("\n") == 1 + 4
-    assert tables.cost_table(records["08-cost"], records["08-cost-cpu"]).count("\n") == 1 + 7
+    devices = tables.cost_table(records["08-cost"], records["08-cost-cpu"]).splitlines()
+    assert len(devices) == 2 + len(KINDS)
+    assert [word for word in ("GPU, time ×", "CPU, time ×", "GPU, memory") if word not in devices[0]] == []
+    alone = tables.cost_table([], records["08-cost-cpu"]).splitlines()
+    assert (len(alone), "GPU" in alone[0]) == (2 + len(KINDS), False)
     assert tables.class_table(both(records)).count("\n") == 1 + 3
 
 

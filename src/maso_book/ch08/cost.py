@@ -46,8 +46,9 @@ def run_cost(config: Cost) -> tuple[Rows, dict[str, np.ndarray]]:
 
     Table `steps`, one row a kind of step:
 
-    - `penalty`: "none"; those of `PENALTIES`, a quarter of the batch each; "whole batch" (the rugosity of all images,
-      forward mode); "second derivatives" and "second derivatives, quarter" (the same by double backward passes);
+    - `penalty`: "none"; those of `PENALTIES`, a quarter of the batch each; "rugosity, eighth" and "whole batch" (the
+      rugosity of fewer and of all images, forward mode); "second derivatives" and "second derivatives, quarter" (the
+      same by double backward passes);
     - `step_seconds`: median; `ratio_of_seconds`: median over the repeats of the ratio to the plain step timed beside;
     - `spread`: standard deviation of the estimate over its mean, the same images (0 for "none");
     - `peak_mebibytes_of_seconds`: largest memory of an eager step beyond what was there, on a GPU (0 on a CPU; named
@@ -87,9 +88,8 @@ def _kinds() -> dict[str, Penalty | None]:
     return {
         PLAIN: None,
         **PENALTIES_HERE,
-        "whole batch": lambda model, x, _z, _y: rugosity_penalty(
-            model, x, tangents=random_translation(x), eps=BANDWIDTH
-        ),
+        "rugosity, eighth": lambda model, x, _z, _y: _rugosity(model, x[: len(x) // 8]),
+        "whole batch": lambda model, x, _z, _y: _rugosity(model, x),
         "second derivatives": lambda model, x, _z, _y: by_second_derivatives(model, x),
         "second derivatives, quarter": lambda model, x, _z, _y: by_second_derivatives(model, x[: len(x) // 4]),
     }
@@ -98,6 +98,10 @@ def _kinds() -> dict[str, Penalty | None]:
 PENALTIES_HERE: dict[str, Penalty] = {
     name: PENALTIES[name] for name in ("rugosity", "relative_rugosity", "tangent_prop")
 }
+
+
+def _rugosity(model: nn.Module, x: Tensor) -> Tensor:
+    return rugosity_penalty(model, x, tangents=random_translation(x), eps=BANDWIDTH)
 
 
 def by_second_derivatives(model: nn.Module, x: Tensor) -> Tensor:
@@ -175,7 +179,7 @@ def _peak(step: Callable[[], None]) -> float:
 
 
 def _spread(model: nn.Module, x: Tensor, y: Tensor, penalty: Penalty, draws: int) -> float:
-    """Standard deviation over mean of the estimate; the images of a quarter are drawn anew."""
+    """Standard deviation over mean of the estimate; the images of a part are drawn anew."""
     values = []
     for _ in range(draws):
         order = torch.randperm(len(x), device=x.device)

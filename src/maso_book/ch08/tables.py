@@ -81,18 +81,31 @@ def explicit_table(records: Iterable[Record]) -> str:
 
 
 def cost_table(gpu: Sequence[Record], cpu: Sequence[Record]) -> str:
-    """Time of each kind of step over that of the plain one, memory on the GPU, spread of the estimate."""
-    head = ["penalty", "GPU, time ×", "CPU, time ×", "GPU, memory", "spread of one estimate"]
-    on_gpu, on_cpu = (
-        as_table(records, "steps").groupby("penalty", sort=False).mean(numeric_only=True) for records in (gpu, cpu)
-    )
+    """Time of each kind of step over that of the plain one, memory on the GPU, spread of the estimate.
+
+    Args:
+        gpu, cpu: records of 08-cost and 08-cost-cpu; where there are none the columns are left out.
+    """
+    by_device = {
+        device: as_table(records, "steps").groupby("penalty", sort=False).mean(numeric_only=True)
+        for device, records in (("GPU", gpu), ("CPU", cpu))
+        if records
+    }
+    head = ["penalty", *(f"{device}, time ×" for device in by_device), "spread of one estimate"]
     rows = [
         [
-            name.replace("_", " "), f"{row['ratio_of_seconds']:.2f}", f"{on_cpu.loc[name, 'ratio_of_seconds']:.2f}",
-            f"{row['peak_mebibytes_of_seconds']:,.0f} MiB", f"{row['spread']:.0%}" if name != "none" else "",
+            name.replace("_", " "),
+            *(f"{steps.loc[name, 'ratio_of_seconds']:.2f}" for steps in by_device.values()),
+            f"{row['spread']:.0%}" if name != "none" else "",
         ]
-        for name, row in on_gpu.iterrows()
-    ]  # fmt: skip
+        for name, row in next(reversed(by_device.values())).iterrows()
+    ]
+    if "GPU" in by_device:
+        head.append("GPU, memory")
+        rows = [
+            [*row, f"{mebibytes:,.0f} MiB"]
+            for row, mebibytes in zip(rows, by_device["GPU"]["peak_mebibytes_of_seconds"], strict=True)
+        ]
     return markdown(head, rows, words=1)
 
 
