@@ -12,16 +12,14 @@ from maso_book.ch07.depth import ARMS, MASKED
 from maso_book.ch07.speed import FLOOR
 from maso_book.ch07.verdicts import DISAGREEMENTS, VIOLATIONS, agreements, named
 from maso_book.records import Record
-from maso_book.shared.names import NETWORKS
+from maso_book.shared.names import DATASETS, NETWORKS
 from maso_book.statistics import interval
 from maso_book.tidy import arms, as_table
-
-TITLES = {"cifar10": "CIFAR-10", "fashion_mnist": "Fashion-MNIST", "mnist": "MNIST", "digits": "digits"}
 
 
 def title(dataset: str, network: str) -> str:
     """A data set in words, with the network where it is not the usual one."""
-    return TITLES.get(dataset, dataset) + ("" if network == "small_cnn" else f", {NETWORKS.get(network, network)}")
+    return DATASETS.get(dataset, dataset) + ("" if network == "small_cnn" else f", {NETWORKS.get(network, network)}")
 
 
 def in_words(records: Sequence[Record]) -> pd.DataFrame:

@@ -98,7 +98,7 @@ def cost_table(gpu: Sequence[Record], cpu: Sequence[Record]) -> str:
             *(f"{steps.loc[name, 'ratio_of_seconds']:.2f}" for steps in by_device.values()),
             f"{row['spread']:.0%}" if name != "none" else "",
         ]
-        for name, row in next(reversed(by_device.values())).iterrows()
+        for name, row in next(iter(by_device.values())).iterrows()
     ]
     if "GPU" in by_device:
         head.append("GPU, memory")

@@ -25,6 +25,7 @@ WINDOW = (-2.5, 2.5, -1.1, 1.1)  # what the picture shows of the input plane
 PANE, LEAD = "#2a272e", "#08080c"  # lines between panes, and the decision boundary
 CLASSES = ("blue", "orange", "green", "yellow")
 GLASS = ((0.57, 0.75), (0.075, 0.90), (0.44, 0.65), (0.12, 0.75))  # hue and saturation of each class
+PURE = np.array([colorsys.hsv_to_rgb(hue, saturation, 0.95) for hue, saturation in GLASS])
 
 
 def epochs(record: Record) -> list[int]:
@@ -77,9 +78,8 @@ class Glass:
         cells, glass = panes(model)
         with torch.no_grad():
             kind = model(torch.from_numpy(glass.centres)).argmax(1).numpy()
-        pure = np.array([colorsys.hsv_to_rgb(hue, saturation, 0.95) for hue, saturation in GLASS])
         shade = np.random.default_rng(0).uniform(0.68, 1.0, len(glass))
-        return cls(cells, glass.polygons(), kind, pure[kind] * shade[:, None], glass.centres)
+        return cls(cells, glass.polygons(), kind, PURE[kind] * shade[:, None], glass.centres)
 
 
 def stained_glass(record: Record) -> tuple[Figure, int]:
@@ -107,7 +107,8 @@ def touchable(record: Record) -> str:
     """
     rows = as_table([record], "networks")[["epoch", "accuracy"]].to_dict("records")
     learned = [row | _pieces(trained(record, int(row["epoch"]))) for row in rows]
-    data = {"window": WINDOW, "pane": PANE, "lead": LEAD, "classes": CLASSES, "epochs": learned}
+    colours = {"pane": PANE, "lead": LEAD, "pure": [to_hex(colour) for colour in PURE]}
+    data = {"window": WINDOW, **colours, "classes": CLASSES, "epochs": learned}
     folder = Path(__file__).parent
     style, script = ((folder / f"touch.{suffix}").read_text(encoding="utf-8") for suffix in ("css", "js"))
     start = f'<script type="application/json" class="start">{json.dumps(data, separators=(",", ":"))}</script>'

@@ -2,14 +2,13 @@
 // the cell under it, and a slider over the epochs of training.
 //
 // The element around this script holds, as JSON, `window` [left, right, bottom, top], the colours `pane` and `lead`, the
-// names `classes`, and for each of `epochs` the number `epoch`, the `accuracy`, the `weights` and offsets of the three
-// layers, how many `cells` there are, the `panes` [colour, class, cell, numbers of the corners among `points`] and the lines
-// of the boundary, `lead`.
+// names `classes` and their colours `pure`, and for each of `epochs` the number `epoch`, the `accuracy`, the `weights` and
+// offsets of the three layers, how many `cells` there are, the `panes` [colour, class, cell, numbers of the corners among
+// `points`] and the lines of the boundary, `lead`.
 (() => {
   const root = document.getElementById("maso-glass"), data = JSON.parse(root.querySelector(".start").textContent);
   const picture = document.querySelector("#fig-front img"), slider = root.querySelector("input");
   const says = root.querySelector(".maso-map"), [left, right, bottom, top] = data.window, ns = "http://www.w3.org/2000/svg";
-  const order = data.classes.map((_, i) => i);
   let point = [-0.35, 0.3], epoch, shapes;
 
   const put = (parent, name, attributes) => {
@@ -50,9 +49,9 @@
     shapes.forEach((shape, i) => shape.classList.toggle("here", data.epochs[epoch].panes[i][2] === cell));
     svg.querySelector("circle").setAttribute("cx", point[0]);
     svg.querySelector("circle").setAttribute("cy", -point[1]);
-    const lines = order.map(i => {
-      const [a, b, c] = rows[i], text = number(a) + " x\u2081" + term(b, " x\u2082") + term(c, "") + " = " + number(values[i]);
-      return "<li class=\"" + data.classes[i] + (i === kind ? " wins" : "") + "\"><b>" + data.classes[i] + "</b> " + text + "</li>";
+    const lines = rows.map(([a, b, c], i) => {
+      const text = number(a) + " x\u2081" + term(b, " x\u2082") + term(c, "") + " = " + number(values[i]);
+      return "<li class=\"" + data.classes[i] + (i === kind ? " wins" : "") + "\" style=\"border-color: " + data.pure[i] + "\"><b>" + data.classes[i] + "</b> " + text + "</li>";
     });
     const here = "(" + number(point[0]) + ", " + number(point[1]) + ")";
     says.innerHTML = "<p>In the white cell, one of " + data.epochs[epoch].cells + ", the network is this affine map; at x = " + here +
