@@ -1,4 +1,4 @@
-"""Parts of the partition engine: sorting by numbers that carry their place, values along segments, costs, and the
+"""Parts of the partition engine: sorting, values along segments, costs, and the
 stages of a cut."""
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from torch import nn
 from maso.partition import chords, edges
 from maso.partition.bits import order_along, order_of, runs
 from maso.partition.complex import OUTSIDE, Complex, Degenerate
-from maso.partition.constants import MULTIPLICATION, NUMBER, PATCH, SAMPLE, SHARE, SORTED
+from maso.partition.constants import MULTIPLICATION, NUMBER, PATCH, RADIX, SAMPLE, SHARE
 from maso.partition.cost import centres_to_check, row_costs
 from maso.partition.network import read_network
 from maso.partition.split import Points
-from maso.partition.threads import sort
+from maso.partition.threads import lend_threads
 
 
 @given(st.lists(st.integers(-(2**63), 2**63 - 1) | st.integers(-3, 3), max_size=40))
@@ -30,17 +30,22 @@ def test_keys_that_agree_in_their_high_bits_are_sorted_too(keys: list[int]) -> N
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
-@pytest.mark.parametrize("size", [0, 1, SORTED - 1, SORTED + 1, 3 * SORTED, 20 * SORTED + 7])
-def test_portions_sorted_on_several_threads_are_one_sorted_whole(threads: int, size: int) -> None:
-    numbers = np.random.default_rng(size).integers(-(2**63), 2**63, size) // 2**60 * 2**59
-    numbers[::3] = np.random.default_rng(1).integers(-(2**63), 2**63, len(numbers[::3]))
-    before, expected = torch.get_num_threads(), np.sort(numbers)
+@pytest.mark.parametrize("size", [0, 1, RADIX // 2 - 1, RADIX - 1, RADIX, 3 * RADIX, 20 * RADIX + 7])
+def test_many_keys_with_repeats_are_sorted_in_their_order_whatever_the_number_of_threads(
+    threads: int, size: int
+) -> None:
+    keys = np.random.default_rng(size).integers(-(2**63), 2**63, size) // 2**60 * 2**60
+    keys[1::3] = 2**63 - 1
+    keys[::3] = np.random.default_rng(1).integers(-(2**63), 2**63, len(keys[::3]))
+    before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        sort(numbers)
+        with lend_threads():
+            order, found = order_of(keys)
     finally:
         torch.set_num_threads(before)
-    assert np.array_equal(numbers, expected)
+    assert np.array_equal(order, np.argsort(keys, kind="stable"))
+    assert np.array_equal(found, keys[order])
 
 
 def test_where_keys_begin() -> None:

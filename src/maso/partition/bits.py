@@ -10,8 +10,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 
-from maso.partition.threads import sort
+from maso.partition.constants import RADIX
+from maso.partition.threads import threads_for
 
 Array = np.ndarray[Any, Any]
 
@@ -92,31 +94,33 @@ def sum_tokens(words: Array, tokens: Array) -> Array:
 
 
 def order_of(keys: Array) -> tuple[Array, Array]:
-    """A permutation that sorts 64-bit keys, and the keys sorted: `argsort`, twice as fast.
+    """A stable permutation that sorts 64-bit keys, and the keys sorted: `argsort`, two to four times as fast.
 
-    The low bits of every key give way to its place, and the numbers themselves are sorted.
+    Many are sorted by their digits.  Of few the low bits give way to the place, and the numbers themselves are sorted.
     """
+    if len(keys) >= RADIX // 2:
+        filled = np.full(max(RADIX, len(keys)), np.iinfo(np.int64).max)
+        filled[: len(keys)] = keys
+        with threads_for(len(filled)):
+            found, places = torch.sort(torch.from_numpy(filled), stable=True)
+        return places.numpy()[: len(keys)], found.numpy()[: len(keys)]
     low = np.int64((1 << len(keys).bit_length()) - 1)
     order = (keys & ~low) | np.arange(len(keys))
-    sort(order)
+    order.sort()
     order &= low
     sorted_keys = keys.take(order)
     if (sorted_keys[1:] < sorted_keys[:-1]).any():  # two keys agree in their high bits
-        order = np.argsort(keys)
+        order = np.argsort(keys, kind="stable")
         sorted_keys = keys.take(order)
     return order, sorted_keys
 
 
 def order_along(segment: Array, t: Array) -> Array:
-    """A permutation that sorts points by segment, then by parameter 0 < t < 1; sorted as in `order_of`."""
+    """A permutation that sorts points by segment, then by parameter 0 < t < 1."""
     if not len(t):
         return np.arange(0)
-    place = len(t).bit_length()
-    fine = 62 - place - int(segment.max()).bit_length()
-    number = (segment << fine) + (t * (1 << fine)).astype(np.int64)
-    order = (number << place) + np.arange(len(t))
-    sort(order)
-    order &= (1 << place) - 1
+    fine = 62 - int(segment.max()).bit_length()
+    order, _ = order_of((segment << fine) + (t * (1 << fine)).astype(np.int64))
     s, a = segment.take(order), t.take(order)
     wrong = np.flatnonzero((s[1:] == s[:-1]) & (a[1:] < a[:-1]))  # agree in all the bits of t that were left
     if len(wrong):

@@ -51,6 +51,16 @@ class Faces:
     centre: Array
 
 
+@dataclass(frozen=True, eq=False)
+class Sorted:
+    """The half-edges of a complex by region: `order`, and their keys in that order, for these keys of its edges."""
+
+    left: Array
+    right: Array
+    order: Array
+    key: Array
+
+
 class Complex:
     """The window as one region, until `maso.partition.cut` cuts it."""
 
@@ -63,6 +73,7 @@ class Complex:
         self.end = (self.start + 1) % 4
         self.left = np.ones(4, np.int64)
         self.right = np.full(4, OUTSIDE)
+        self.sorted: Sorted | None = None
 
     def half_edges(self) -> tuple[Array, Array, Array, Array]:
         """Key of the region on the left, start, end and edge of every half-edge: all edges, then those reversed."""
@@ -73,6 +84,14 @@ class Complex:
             np.concatenate([self.end, self.start[i]]),
             np.concatenate([np.arange(len(self.start)), i]),
         )
+
+    def by_region(self) -> tuple[Array, Array]:
+        """A permutation that sorts the half-edges by region, and their keys in that order; both are kept."""
+        known = self.sorted
+        if known is None or known.left is not self.left or known.right is not self.right:
+            keys, *_ = self.half_edges()
+            self.sorted = known = Sorted(self.left, self.right, *order_of(keys))
+        return known.order, known.key
 
     def regions(self) -> tuple[Array, Array]:
         """Sorted keys of the regions, and the region of every half-edge."""
@@ -90,8 +109,8 @@ class Complex:
 
     def any_bits(self, *masks: Array) -> list[Array]:
         """Or over the corners of every region, regions in the order of `regions()`: (V, n) bool → packed (F, words)."""
-        keys, start, _, _ = self.half_edges()
-        order, keys = order_of(keys)
+        _, start, _, _ = self.half_edges()
+        order, keys = self.by_region()
         (first, _), corners = runs(keys), start[order]
         return [np.bitwise_or.reduceat(pack(mask).take(corners, 0), first, axis=0) for mask in masks]
 
@@ -142,8 +161,9 @@ class Complex:
         Raises:
             Degenerate: a certificate fails.
         """
-        key, start, end, edge = self.half_edges()
-        order, key = order_of(key)
+        _, start, end, edge = self.half_edges()
+        order, key = self.by_region()
+        self.sorted = None  # the faces are in that order
         start, end, edge = (a.take(order) for a in (start, end, edge))
         first, sides = runs(key)
         if len(first) != self.count():

@@ -32,11 +32,10 @@ import numpy as np
 
 from maso.partition import chords as ch
 from maso.partition import edges as ed
-from maso.partition.bits import Array
+from maso.partition.bits import Array, order_of
 from maso.partition.chords import TooMany
-from maso.partition.complex import OUTSIDE, Complex, Degenerate
+from maso.partition.complex import OUTSIDE, Complex, Degenerate, Sorted
 from maso.partition.split import Split
-from maso.partition.threads import sort
 
 __all__ = ["TooMany", "cut"]
 
@@ -137,8 +136,7 @@ def _replace(
     left = np.concatenate([edge_pieces.left, chord_pieces.left])
     right = np.concatenate([edge_pieces.right, chord_pieces.right])
 
-    keys = np.concatenate([left, right[right != OUTSIDE]])
-    sort(keys)
+    order, keys = order_of(np.concatenate([left, right[right != OUTSIDE]]))
     regions, faces = int((keys[1:] != keys[:-1]).sum()) + 1, len(start) - len(x) + 1
     if regions != faces:
         raise Degenerate(f"{regions} keys for {faces} faces")
@@ -148,3 +146,4 @@ def _replace(
     cells.snapped = np.concatenate([cells.snapped, new])
     cells.corner = np.concatenate([cells.corner, new])
     cells.x, cells.start, cells.end, cells.left, cells.right = x, start, end, left, right
+    cells.sorted = Sorted(left, right, order, keys)

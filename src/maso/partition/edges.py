@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from maso.partition.bits import Array, bit, entry, order_along, order_of, pack, runs, set_bits, span, sum_tokens
+from maso.partition.bits import Array, bit, entry, order_along, pack, runs, set_bits, span, sum_tokens
 from maso.partition.complex import OUTSIDE, Complex, Degenerate
 from maso.partition.constants import DOUBTFUL, EDGES, ROWS
 from maso.partition.segments import Pieces, between, check_apart, insert, sum_along
@@ -190,7 +190,7 @@ def find_corners(cells: Complex, units: Units) -> Corners:
     if negative is None:
         return Corners(_NONE, _NONE, _NONE, _NONE, _NONE, _NONE, _NONE.astype(bool), _NONE, None)
     key, start, end, edge = cells.half_edges()
-    order, sorted_key = order_of(key)
+    order, sorted_key = cells.by_region()
     first, sides = runs(sorted_key)
     region = np.empty(len(key), np.int64)
     region[order] = np.repeat(np.arange(len(first)), sides)

@@ -12,12 +12,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from functools import cache
-from typing import Any
 
-import numpy as np
 import torch
-
-from maso.partition.constants import SORTED
 
 _MANY = 1 << 18  # numbers from which on an operator is worth torch's threads
 _lent = 0  # threads that torch gave up
@@ -77,14 +73,6 @@ def over_blocks(work: Callable[[slice], None], rows: int, step: int) -> None:
         wait(begun)
     for future in begun:
         future.result()
-
-
-def sort(numbers: np.ndarray[Any, Any]) -> None:
-    """Sort numbers in place: portions on several threads, which a sort that knows runs then merges."""
-    portion = max(SORTED, -(-len(numbers) // (2 * _threads())))
-    over_blocks(lambda at: numbers[at].sort(), len(numbers), portion)
-    if portion < len(numbers):
-        numbers.sort(kind="stable")
 
 
 def _threads() -> int:
