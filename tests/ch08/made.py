@@ -18,7 +18,7 @@ FACTORS = {
 }  # fmt: skip
 """Rugosity at equal loss over that of "none"."""
 KINDS = (
-    "none", *PENALTIES_HERE, "rugosity, eighth", "whole batch", "second derivatives", "second derivatives, quarter",
+    "none", *PENALTIES_HERE, "rugosity, quarter", "whole batch", "second derivatives", "second derivatives, eighth",
 )  # fmt: skip
 ERRORS = {arm: 0.2 + 0.1 * factor for arm, factor in FACTORS.items()}
 

@@ -46,8 +46,8 @@ def run_cost(config: Cost) -> tuple[Rows, dict[str, np.ndarray]]:
 
     Table `steps`, one row a kind of step:
 
-    - `penalty`: "none"; those of `PENALTIES`, a quarter of the batch each; "rugosity, eighth" and "whole batch" (the
-      rugosity of fewer and of all images, forward mode); "second derivatives" and "second derivatives, quarter" (the
+    - `penalty`: "none"; those of `PENALTIES`, an eighth of the batch each; "rugosity, quarter" and "whole batch" (the
+      rugosity of more and of all images, forward mode); "second derivatives" and "second derivatives, eighth" (the
       same by double backward passes);
     - `step_seconds`: median; `ratio_of_seconds`: median over the repeats of the ratio to the plain step timed beside;
     - `spread`: standard deviation of the estimate over its mean, the same images (0 for "none");
@@ -88,10 +88,10 @@ def _kinds() -> dict[str, Penalty | None]:
     return {
         PLAIN: None,
         **PENALTIES_HERE,
-        "rugosity, eighth": lambda model, x, _z, _y: _rugosity(model, x[: len(x) // 8]),
+        "rugosity, quarter": lambda model, x, _z, _y: _rugosity(model, x[: len(x) // 4]),
         "whole batch": lambda model, x, _z, _y: _rugosity(model, x),
         "second derivatives": lambda model, x, _z, _y: by_second_derivatives(model, x),
-        "second derivatives, quarter": lambda model, x, _z, _y: by_second_derivatives(model, x[: len(x) // 4]),
+        "second derivatives, eighth": lambda model, x, _z, _y: by_second_derivatives(model, x[: len(x) // 8]),
     }
 
 

@@ -22,26 +22,26 @@ BANDWIDTH = 0.5
 
 
 def rugosity(model: nn.Module, inputs: Tensor, outputs: Tensor, targets: Tensor) -> Tensor:
-    """Change of slope along a random translation of each image, on a quarter of the batch."""
-    some = _quarter(inputs)
+    """Change of slope along a random translation of each image, on an eighth of the batch."""
+    some = _eighth(inputs)
     return rugosity_penalty(model, some, tangents=random_translation(some), eps=BANDWIDTH)
 
 
 def relative_rugosity(model: nn.Module, inputs: Tensor, outputs: Tensor, targets: Tensor) -> Tensor:
     """The same relative to the size of the slopes."""
-    some = _quarter(inputs)
+    some = _eighth(inputs)
     return relative_rugosity_penalty(model, some, tangents=random_translation(some), eps=BANDWIDTH)
 
 
 def tangent_prop(model: nn.Module, inputs: Tensor, outputs: Tensor, targets: Tensor) -> Tensor:
-    """Squared change of the outputs along a random translation of each image by a pixel, on a quarter of the batch."""
-    some = _quarter(inputs)
+    """Squared change of the outputs along a random translation of each image by a pixel, on an eighth of the batch."""
+    some = _eighth(inputs)
     return tangent_prop_penalty(model, some, tangents=random_translation(some))
 
 
-def _quarter(inputs: Tensor) -> Tensor:
+def _eighth(inputs: Tensor) -> Tensor:
     """The first of the inputs, whose order is random."""
-    return inputs[: max(1, len(inputs) // 4)].detach()
+    return inputs[: max(1, len(inputs) // 8)].detach()
 
 
 def orthogonality(model: nn.Module, inputs: Tensor, outputs: Tensor, targets: Tensor) -> Tensor:
