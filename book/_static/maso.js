@@ -10,10 +10,10 @@ document.addEventListener("DOMContentLoaded", () => {
   dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
 
   // SVGs are drawn in points; PNGs have about twice the page's pixels (savefig.dpi of maso_book.style).
-  const drawn = (image) => (image.src.endsWith(".png") ? image.naturalWidth / 2 : image.naturalWidth);
+  const drawn = (image) => (image.currentSrc.endsWith(".png") ? image.naturalWidth / 2 : image.naturalWidth);
   const enlarge = (image) => {
     const copy = new Image();
-    copy.src = image.src;
+    copy.src = image.currentSrc;
     copy.alt = image.alt;
     copy.style.width = `${Math.round(1.2 * drawn(image))}px`;
     pan.replaceChildren(copy);
@@ -30,8 +30,9 @@ document.addEventListener("DOMContentLoaded", () => {
     image.addEventListener("click", () => !button.hidden && enlarge(image));
     const frame = document.createElement("span");
     frame.className = "maso-frame";
-    image.replaceWith(frame);
-    frame.append(image, button);
+    const whole = image.closest("picture") ?? image;
+    whole.replaceWith(frame);
+    frame.append(whole, button);
     const see = () => (button.hidden = !(drawn(image) > 1.3 * image.clientWidth));
     new ResizeObserver(see).observe(image);
     image.addEventListener("load", see);

@@ -18,13 +18,17 @@ from typing import Any
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.domains.python import PythonDomain
+from sphinx.util.osutil import relative_uri
 
 import maso_book.tree
 from maso_book.claims import claims
 from maso_book.site import anchor
-from maso_book.style import PROVENANCE
+from maso_book.style import MIME, NARROW, PROVENANCE
 
 SOURCES = "## Sources\n\n```{bibliography}\n:filter: docname in docnames\n:list: bullet\n:style: plain\n```\n"
+PHONE = "screen and (max-width: 40rem)"
+"""Screens on which figures are shown in their narrow form."""
+_END_OF_PICTURE = nodes.raw("", "</picture>", format="html")
 _PRE = re.compile(r"<pre>.*?</pre>", re.DOTALL)
 _LINES = re.compile(r'<dl>\n(<dd><em class="sig-param">.*?)</dl>', re.DOTALL)
 _DOTTED = re.compile(r'<span class="n">maso</span>(?:<span class="o">\.</span><span class="n">\w+</span>)+')
@@ -48,6 +52,7 @@ def _arrange_chapter(_app: Sphinx, page: str, source: list[str]) -> None:
     if page.startswith("chapters/"):
         notebook = json.loads(source[0])
         notebook["cells"] = _with_provenance(_picture_first(notebook["cells"]), Path(page).name)
+        notebook["cells"] = _with_narrow(notebook["cells"])
         if any("{cite" in _text(cell) for cell in notebook["cells"]):
             notebook["cells"].append({"cell_type": "markdown", "id": "sources", "metadata": {}, "source": SOURCES})
         source[0] = json.dumps(notebook)
@@ -88,6 +93,20 @@ def _with_provenance(cells: list[dict[str, Any]], name: str) -> list[dict[str, A
     return found
 
 
+def _with_narrow(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Moves the narrow form of each figure to a cell of its own behind it, which `_arrange_cells` takes apart."""
+    found = []
+    for cell in cells:
+        found.append(cell)
+        for output in cell.get("outputs", []):
+            if form := output.get("data", {}).pop(NARROW, None):  # a cell without source would be left out
+                shown = {"output_type": "display_data", "metadata": {}, "data": {MIME[form["kind"]]: form["image"]}}
+                about = {"maso_panels": form["panels"], "tags": ["remove-input"]}
+                extra = {"cell_type": "code", "execution_count": None, "source": "pass", "outputs": [shown]}
+                found.append(extra | {"id": f"{cell['id']}-narrow"[-64:], "metadata": about})
+    return found
+
+
 def _source(cell: dict[str, Any]) -> str:
     return "".join(cell["source"])
 
@@ -105,7 +124,7 @@ def _text(cell: dict[str, Any]) -> str:
 # A page's document, before it is written
 
 
-def _arrange_cells(_app: Sphinx, document: nodes.document, _page: str) -> None:
+def _arrange_cells(app: Sphinx, document: nodes.document, page: str) -> None:
     """Gives the code of each figure the anchor that its provenance line links; folded code stands below its figure."""
     for cell in document.findall(nodes.container):
         place = cell.get("cell_metadata", {}).get("maso_anchor")
@@ -115,6 +134,29 @@ def _arrange_cells(_app: Sphinx, document: nodes.document, _page: str) -> None:
                     code["ids"].append(place)
             if cell.get("hide_mode") == "input" and len(cell) == 2:
                 cell.children.reverse()
+    figure = None
+    for node in list(document.findall(lambda n: isinstance(n, (nodes.figure, nodes.container)))):
+        if isinstance(node, nodes.figure):
+            figure = node
+        elif panels := node.get("cell_metadata", {}).get("maso_panels"):
+            _let_choose(app, page, figure, next(node.findall(nodes.image)), panels)
+            node.parent.remove(node)
+
+
+def _let_choose(app: Sphinx, page: str, figure: nodes.figure | None, narrow: nodes.image, panels: int) -> None:
+    """On a narrow screen a browser takes the narrow form of a figure."""
+    builder: Any = app.builder
+    if figure is None or builder.format != "html":
+        return
+    uri = narrow["candidates"]["*"] if "*" in narrow.get("candidates", {}) else narrow["uri"]
+    builder.images[uri] = app.env.images[uri][1]
+    path = f"{relative_uri(builder.get_target_uri(page), builder.imagedir)}/{builder.images[uri]}"
+    image = next(figure.findall(nodes.image))
+    source = f'<source media="{PHONE}" srcset="{path}">'
+    kind = "maso-stacked" if panels > 1 else "maso-narrowed"
+    image.parent.replace(
+        image, [nodes.raw("", f'<picture class="{kind}">{source}', format="html"), image, _END_OF_PICTURE.deepcopy()]
+    )
 
 
 def _link_names(app: Sphinx, document: nodes.document, page: str) -> None:

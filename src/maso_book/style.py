@@ -9,13 +9,14 @@ dark theme too: colours then mean the same in both themes and in print.
 
 from __future__ import annotations
 
+import base64
 import html
 import io
 import warnings
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -23,6 +24,7 @@ from cycler import cycler
 from IPython.display import display
 from matplotlib.figure import Figure
 
+from maso_book.narrow import narrow
 from maso_book.records import Record, device_name, trained_elsewhere
 
 PALETTE = {  # Okabe and Ito's colours, told apart with every common form of colour blindness; ordered for lines
@@ -75,6 +77,9 @@ mpl.rcParams.update(STYLE)
 warnings.filterwarnings("ignore", "The figure layout has changed to tight")  # seaborn's grids lay themselves out
 
 PROVENANCE = '<div class="maso-provenance">'
+MIME = {"svg": "image/svg+xml", "png": "image/png"}
+NARROW = "application/vnd.maso.narrow+json"
+"""Holds the figure for a phone: how many `panels` it has, the `kind` of its image, and the `image`."""
 LARGEST_SVG = 400_000
 """Bytes; a figure with more than that in vectors goes on the page as a PNG with twice the page's pixels."""
 
@@ -96,19 +101,28 @@ def show(drawn: Drawn, *records: Record) -> None:
         records: what it was drawn from; none if the numbers were computed in this notebook ("live run").
     """
     fig = drawn.figure
-    svg = render(fig, "svg")
-    picture = ({"image/svg+xml": svg.decode()} if len(svg) <= LARGEST_SVG else {"image/png": render(fig, "png")}) | {
-        "text/plain": f"<figure of {len(fig.axes)} axes>"
-    }
+    kind, image = _picture(fig)
+    picture: dict[str, Any] = {MIME[kind]: image, "text/plain": f"<figure of {len(fig.axes)} axes>"}
+    if panels := narrow(fig):
+        picture[NARROW] = {"panels": panels} | dict(zip(("kind", "image"), _picture(fig, "tight"), strict=True))
     plt.close(fig)
     display(picture, raw=True)
     display({"text/html": provenance_line(*records), "text/plain": provenance_text(*records)}, raw=True)
 
 
-def render(fig: Figure, kind: str) -> bytes:
+def _picture(fig: Figure, box: Literal["tight"] | None = None) -> tuple[str, str]:
+    """A figure for the page: "svg" and its text, or "png", where that is too long, and its bytes in base 64."""
+    svg = render(fig, "svg", box)
+    if len(svg) <= LARGEST_SVG:
+        return "svg", svg.decode()
+    return "png", base64.b64encode(render(fig, "png", box)).decode()
+
+
+def render(fig: Figure, kind: str, box: Literal["tight"] | None = None) -> bytes:
     """The bytes of `fig` as "svg" or "png"; the same figure gives the same bytes."""
     stream = io.BytesIO()
-    fig.savefig(stream, format=kind, metadata={"Date": None} if kind == "svg" else {"Software": None})
+    metadata = {"Date": None} if kind == "svg" else {"Software": None}
+    fig.savefig(stream, format=kind, metadata=metadata, bbox_inches=box)
     return stream.getvalue()
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import maso_book.tree
 from maso_book import pages
-from maso_book.style import PROVENANCE
+from maso_book.style import NARROW, PROVENANCE
 
 PICTURE = {"output_type": "display_data", "data": {"image/svg+xml": "<svg/>"}, "metadata": {}}
 LINE = {"output_type": "display_data", "data": {"text/html": f"{PROVENANCE}Recorded</div>"}, "metadata": {}}
@@ -53,6 +53,15 @@ def test_provenance_lines_get_links_to_code_and_notebook() -> None:
     assert code["outputs"] == [PICTURE]
     assert f'href="#{code["metadata"]["maso_anchor"]}"' in line["source"]
     assert '<a href="../notebooks/01-title.ipynb" download>' in line["source"]
+
+
+def test_the_narrow_form_of_a_figure_gets_a_cell_of_its_own() -> None:
+    form = {"panels": 3, "kind": "svg", "image": "<svg>narrow</svg>"}
+    both = PICTURE | {"data": PICTURE["data"] | {NARROW: form}}
+    code, extra, _ = arranged(cell("show()", both, LINE))
+    assert code["outputs"] == [PICTURE]
+    assert extra["outputs"][0]["data"] == {"image/svg+xml": "<svg>narrow</svg>"}
+    assert extra["metadata"] == {"maso_panels": 3, "tags": ["remove-input"]}
 
 
 def test_names_of_the_package_are_linked_in_code() -> None:

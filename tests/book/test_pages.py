@@ -17,6 +17,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page
 
 import maso_book.tree
+from maso_book.narrow import SMALLEST
 
 pytestmark = pytest.mark.browser
 
@@ -191,6 +192,27 @@ def test_a_figure_opens_at_its_own_size(page: Page) -> None:
     assert enlarged.get_attribute("alt") == shown.get_attribute("alt")
     page.keyboard.press("Escape")
     assert page.locator("dialog.maso-enlarged").is_hidden()
+
+
+@pytest.mark.parametrize("name", [name for name in PAGES if name.startswith("chapters/")])
+def test_letters_of_a_figure_have_nine_pixels_on_a_small_phone(browser: Browser, name: str) -> None:
+    page = browser.new_page(viewport={"width": 360, "height": 740})
+    try:
+        page.goto((SITE / name).as_uri(), wait_until="load")
+        pictures = page.locator("article picture img")
+        assert pictures.count() > 0
+        for image in pictures.all():
+            image.scroll_into_view_if_needed()
+            scale = image.evaluate(
+                """async image => {
+                  await image.decode();
+                  const pixels = image.currentSrc.endsWith(".png") ? 200 / 96 : 1;
+                  return image.clientWidth / (image.naturalWidth / pixels);
+                }"""
+            )
+            assert scale * SMALLEST * 96 / 72 >= 9, image.get_attribute("alt")
+    finally:
+        page.close()
 
 
 def test_names_and_numbers_of_claims_are_links(page: Page) -> None:
