@@ -424,7 +424,7 @@ def test_the_prior_figure_shows_the_mean_slope(made: dict[str, list[Record]]) ->
 
 def test_histograms_and_classical_filters_draw_every_group(made: dict[str, list[Record]]) -> None:
     titles = [ax.get_title("left") for ax in figures.histograms(made["04-templates"]).axes]
-    assert [title.partition(":")[0] for title in titles] == ["before", "after"]
+    assert [title.partition("\n")[0].rpartition(", ")[2] for title in titles] == ["before", "after"]
     assert len(figures.classical(made["04-pictures"], (0, 7)).axes) == 10
 
 

@@ -304,9 +304,9 @@ def histograms(records: Sequence[Record]) -> Figure:
             members = [record for record in records if record.hash in set(rows.record)]
             inner = {kind: np.concatenate([r.arrays[f"{kind}_{when}"] for r in members]) for kind in ("true", "false")}
             separation(ax, inner["true"], inner["false"])
-            ax.set_title(f"{when}: area {rows.auc.mean():.2f}, $p$ ≤ {rows.dip_p.max():.2g}", fontsize="small")
+            judged = f"area {rows.auc.mean():.2f}, $p$ ≤ {rows.dip_p.max():.2g}"
+            ax.set_title(f"{name}, {when}\n{judged}", fontsize="small")
         column[1].set_xlabel("$\\langle A[x]_c, x\\rangle$")
-        column[0].annotate(name, (0.5, 1.22), xycoords="axes fraction", ha="center", fontsize="small")
     fig.legend(*axes[0, 0].get_legend_handles_labels(), ncols=2, loc="outside lower center")
     return fig
 
