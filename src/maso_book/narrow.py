@@ -171,14 +171,17 @@ def _said(ticks: Iterable[Text]) -> bool:
 def _wrap(ax: Axes, letters: int) -> None:
     """Break titles, and names along the vertical axis, into lines."""
     for side in SIDES:
-        if len(title := ax.get_title(loc=side)) > letters and "$" not in title:
-            ax.set_title("\n".join(textwrap.wrap(title.replace("\n", " "), letters)), loc=side)
+        if len(title := ax.get_title(loc=side)) > letters:
+            ax.set_title(_broken(title, letters), loc=side)
     if (names := _names(ax)) and max(map(len, names)) > NAME:
-        ax.set_yticks(
-            ax.get_yticks(),
-            [n if "$" in n else "\n".join(textwrap.wrap(n, NAME, break_on_hyphens=False)) for n in names],
-        )
-        ax.set_xlabel("\n".join(textwrap.wrap(ax.get_xlabel(), letters * 3 // 5)))
+        ax.set_yticks(ax.get_yticks(), [_broken(name, NAME) for name in names])
+        ax.set_xlabel(_broken(ax.get_xlabel(), letters * 3 // 5))
+
+
+def _broken(text: str, letters: int) -> str:
+    """In lines of so many letters, between words; a text with mathematics stays."""
+    lines = textwrap.wrap(text, letters, break_long_words=False, break_on_hyphens=False)
+    return text if "$" in text else "\n".join(lines)
 
 
 def _swap_labels(panels: list[Axes]) -> None:
