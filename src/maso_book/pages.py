@@ -28,7 +28,6 @@ from maso_book.style import MIME, NARROW, PROVENANCE
 SOURCES = "## Sources\n\n```{bibliography}\n:filter: docname in docnames\n:list: bullet\n:style: plain\n```\n"
 PHONE = "screen and (max-width: 40rem)"
 """Screens on which figures are shown in their narrow form."""
-_END_OF_PICTURE = nodes.raw("", "</picture>", format="html")
 _PRE = re.compile(r"<pre>.*?</pre>", re.DOTALL)
 _LINES = re.compile(r'<dl>\n(<dd><em class="sig-param">.*?)</dl>', re.DOTALL)
 _DOTTED = re.compile(r'<span class="n">maso</span>(?:<span class="o">\.</span><span class="n">\w+</span>)+')
@@ -39,6 +38,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("autodoc-process-docstring", _plain_docstring, priority=100)  # before napoleon
     app.connect("source-read", _arrange_chapter)
     app.connect("doctree-resolved", _arrange_cells)
+    app.connect("doctree-resolved", _let_choose)
     app.connect("doctree-resolved", _link_names)
     app.connect("doctree-resolved", _link_claims)
     app.connect("html-page-context", _finish_html)
@@ -94,16 +94,17 @@ def _with_provenance(cells: list[dict[str, Any]], name: str) -> list[dict[str, A
 
 
 def _with_narrow(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Moves the narrow form of each figure to a cell of its own behind it, which `_arrange_cells` takes apart."""
+    """Moves the narrow form of each figure to a cell of its own behind it, which `_let_choose` takes apart."""
     found = []
     for cell in cells:
         found.append(cell)
-        for output in cell.get("outputs", []):
-            if form := output.get("data", {}).pop(NARROW, None):  # a cell without source would be left out
+        figures = [output["data"] for output in cell.get("outputs", []) if {*MIME.values()} & {*output.get("data", {})}]
+        for number, data in enumerate(figures):
+            if form := data.pop(NARROW, None):
                 shown = {"output_type": "display_data", "metadata": {}, "data": {MIME[form["kind"]]: form["image"]}}
-                about = {"maso_panels": form["panels"], "tags": ["remove-input"]}
-                extra = {"cell_type": "code", "execution_count": None, "source": "pass", "outputs": [shown]}
-                found.append(extra | {"id": f"{cell['id']}-narrow"[-64:], "metadata": about})
+                about = {"maso_narrow": [number, form["panels"]], "tags": ["remove-input"]}
+                extra = {"cell_type": "code", "execution_count": None, "outputs": [shown], "metadata": about}
+                found.append(extra | {"id": f"{cell['id']}-narrow-{number}"[-64:], "source": "pass"})  # not left out
     return found
 
 
@@ -124,7 +125,7 @@ def _text(cell: dict[str, Any]) -> str:
 # A page's document, before it is written
 
 
-def _arrange_cells(app: Sphinx, document: nodes.document, page: str) -> None:
+def _arrange_cells(_app: Sphinx, document: nodes.document, _page: str) -> None:
     """Gives the code of each figure the anchor that its provenance line links; folded code stands below its figure."""
     for cell in document.findall(nodes.container):
         place = cell.get("cell_metadata", {}).get("maso_anchor")
@@ -134,29 +135,27 @@ def _arrange_cells(app: Sphinx, document: nodes.document, page: str) -> None:
                     code["ids"].append(place)
             if cell.get("hide_mode") == "input" and len(cell) == 2:
                 cell.children.reverse()
-    figure = None
-    for node in list(document.findall(lambda n: isinstance(n, (nodes.figure, nodes.container)))):
-        if isinstance(node, nodes.figure):
-            figure = node
-        elif panels := node.get("cell_metadata", {}).get("maso_panels"):
-            _let_choose(app, page, figure, next(node.findall(nodes.image)), panels)
-            node.parent.remove(node)
 
 
-def _let_choose(app: Sphinx, page: str, figure: nodes.figure | None, narrow: nodes.image, panels: int) -> None:
+def _let_choose(app: Sphinx, document: nodes.document, page: str) -> None:
     """On a narrow screen a browser takes the narrow form of a figure."""
     builder: Any = app.builder
-    if figure is None or builder.format != "html":
-        return
-    uri = narrow["candidates"]["*"] if "*" in narrow.get("candidates", {}) else narrow["uri"]
-    builder.images[uri] = app.env.images[uri][1]
-    path = f"{relative_uri(builder.get_target_uri(page), builder.imagedir)}/{builder.images[uri]}"
-    image = next(figure.findall(nodes.image))
-    source = f'<source media="{PHONE}" srcset="{path}">'
-    kind = "maso-stacked" if panels > 1 else "maso-narrowed"
-    image.parent.replace(
-        image, [nodes.raw("", f'<picture class="{kind}">{source}', format="html"), image, _END_OF_PICTURE.deepcopy()]
-    )
+    images: list[nodes.image] = []
+    for cell in list(document.findall(nodes.container)):
+        if "cell_metadata" not in cell:
+            continue
+        if "maso_narrow" not in cell["cell_metadata"]:
+            images = list(cell.findall(nodes.image))
+            continue
+        (number, panels), narrow = cell["cell_metadata"]["maso_narrow"], next(cell.findall(nodes.image))["uri"]
+        cell.parent.remove(cell)
+        if builder.format == "html":
+            file = builder.images[narrow] = app.env.images[narrow][1]  # Sphinx copies what is in this table
+            path = f"{relative_uri(builder.get_target_uri(page), builder.imagedir)}/{file}"
+            kind = "maso-stacked" if panels > 1 else "maso-narrowed"
+            before = f'<picture class="{kind}"><source media="{PHONE}" srcset="{path}">'
+            both = [nodes.raw("", before, format="html"), images[number], nodes.raw("", "</picture>", format="html")]
+            images[number].parent.replace(images[number], both)
 
 
 def _link_names(app: Sphinx, document: nodes.document, page: str) -> None:

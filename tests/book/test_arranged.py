@@ -58,10 +58,10 @@ def test_provenance_lines_get_links_to_code_and_notebook() -> None:
 def test_the_narrow_form_of_a_figure_gets_a_cell_of_its_own() -> None:
     form = {"panels": 3, "kind": "svg", "image": "<svg>narrow</svg>"}
     both = PICTURE | {"data": PICTURE["data"] | {NARROW: form}}
-    code, extra, _ = arranged(cell("show()", both, LINE))
-    assert code["outputs"] == [PICTURE]
+    code, extra, _ = arranged(cell("show()", PICTURE, both, LINE))
+    assert code["outputs"] == [PICTURE, PICTURE]
     assert extra["outputs"][0]["data"] == {"image/svg+xml": "<svg>narrow</svg>"}
-    assert extra["metadata"] == {"maso_panels": 3, "tags": ["remove-input"]}
+    assert extra["metadata"] == {"maso_narrow": [1, 3], "tags": ["remove-input"]}
 
 
 def test_names_of_the_package_are_linked_in_code() -> None:
