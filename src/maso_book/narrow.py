@@ -65,7 +65,7 @@ def narrow(fig: Figure) -> int:
     for ax, (_, across) in zip(panels, places, strict=True):
         _label(ax, panels)
         _wrap(ax, LINE * (across.stop - across.start) // columns)
-    if _pictures(panels) and _is_turned(panels, places):
+    if _pictures(panels) and len(panels) > 1 and places == _turned(panels):
         _swap_labels(panels)
     height = _height(fig, panels, rows, columns)
     fig.set_layout_engine("constrained")
@@ -89,12 +89,12 @@ def _places(panels: list[Axes]) -> list[Place] | None:
     tall = [ax for ax in panels if len(_spec(ax).rowspan) == rows > 1]
     if tall and tall[0] is panels[0] and len(tall) == 1 and _pictures(panels):
         others, wide = panels[1:], columns - len(_spec(tall[0]).colspan)
-        if any(len(_spec(ax).rowspan) > 1 or len(_spec(ax).colspan) > 1 for ax in others) or wide > PICTURES:
+        if any(map(_spans, others)) or wide > PICTURES:
             return None
         first = _spec(tall[0]).colspan.stop
         top = (slice(0, wide), slice(0, wide))
         return [top, *(_cell(wide + _spec(ax).rowspan.start, _spec(ax).colspan.start - first) for ax in others)]
-    if any(len(_spec(ax).rowspan) > 1 or len(_spec(ax).colspan) > 1 for ax in panels):
+    if any(map(_spans, panels)):
         return None
     if _pictures(panels):
         most = NAMED if any(_said(ax.get_xticklabels()) or _said(ax.get_yticklabels()) for ax in panels) else PICTURES
@@ -102,7 +102,7 @@ def _places(panels: list[Axes]) -> list[Place] | None:
             return [_cell(*_place(ax)) for ax in panels]
         if rows == 1:
             return [_cell(*divmod(k, most)) for k in range(len(panels))]
-        return [_cell(*reversed(_place(ax))) for ax in panels] if rows <= most == PICTURES else None
+        return _turned(panels) if rows <= most == PICTURES else None
     across = 2 if len(panels) > 3 and all(ax.get_aspect() != "auto" for ax in panels) else 1
     return [_cell(*divmod(k, across)) for k in range(len(panels))]
 
@@ -131,10 +131,9 @@ def _pictures(panels: Iterable[Axes]) -> bool:
     return 2 * sum(shown) > len(shown)
 
 
-def _is_turned(panels: list[Axes], places: list[Place]) -> bool:
-    return any((r.start, c.start) != _place(ax) for ax, (r, c) in zip(panels, places, strict=True)) and all(
-        (c.start, r.start) == _place(ax) for ax, (r, c) in zip(panels, places, strict=True)
-    )
+def _turned(panels: list[Axes]) -> list[Place]:
+    """Rows as columns."""
+    return [_cell(*reversed(_place(ax))) for ax in panels]
 
 
 def _label(ax: Axes, panels: list[Axes]) -> None:
@@ -230,6 +229,11 @@ def _needs_room(legend: Legend, ax: Axes) -> bool:
 def _shape(panels: list[Axes]) -> tuple[int, int]:
     rows, columns = _spec(panels[0]).get_gridspec().get_geometry()
     return rows, columns
+
+
+def _spans(ax: Axes) -> bool:
+    """Whether a panel takes several rows or columns."""
+    return len(_spec(ax).rowspan) > 1 or len(_spec(ax).colspan) > 1
 
 
 def _place(ax: Axes) -> tuple[int, int]:

@@ -104,7 +104,8 @@ def show(drawn: Drawn, *records: Record) -> None:
     kind, image = _picture(fig)
     picture: dict[str, Any] = {MIME[kind]: image, "text/plain": f"<figure of {len(fig.axes)} axes>"}
     if panels := narrow(fig):
-        picture[NARROW] = {"panels": panels} | dict(zip(("kind", "image"), _picture(fig, "tight"), strict=True))
+        kind, image = _picture(fig, "tight")
+        picture[NARROW] = {"panels": panels, "kind": kind, "image": image}
     plt.close(fig)
     display(picture, raw=True)
     display({"text/html": provenance_line(*records), "text/plain": provenance_text(*records)}, raw=True)

@@ -1,5 +1,4 @@
-"""Parts of the partition engine: sorting, values along segments, costs, and the
-stages of a cut."""
+"""Parts of the partition engine: sorting, values along segments, costs, and the stages of a cut."""
 
 from __future__ import annotations
 
