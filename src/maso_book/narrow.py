@@ -148,7 +148,7 @@ def _label(ax: Axes, panels: list[Axes]) -> None:
     if (names := _names(first)) and not _said(ax.get_yticklabels()):
         ax.set_yticks(first.get_yticks(), names)
     if not ax.get_ylabel() and not _names(ax):
-        ax.set_ylabel(next((o.get_ylabel() for o in panels if _place(o)[0] == row and o.get_ylabel()), ""))
+        ax.set_ylabel(first.get_ylabel())
     if not ax.get_xlabel():
         ax.set_xlabel(next((o.get_xlabel() for o in panels if _place(o)[1] == column and o.get_xlabel()), ""))
     if len(ax.get_shared_y_axes().get_siblings(ax)) > 1:

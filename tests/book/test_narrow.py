@@ -58,6 +58,14 @@ def test_the_lower_rows_of_a_grid_get_the_titles_of_their_columns() -> None:
     assert [ax.get_xlabel() for ax in axes.flat] == ["epoch"] * 4
 
 
+def test_a_panel_does_not_get_the_label_of_a_later_one() -> None:
+    fig, axes = plt.subplots(1, 2, figsize=(9, 4))
+    lines(axes[0], title="a map")
+    lines(axes[1], title="bars", ylabel="output")
+    narrow(drawn(fig))
+    assert [ax.get_ylabel() for ax in axes] == ["", "output"]
+
+
 def test_a_table_of_pictures_is_turned_with_its_names() -> None:
     fig, axes = plt.subplots(2, 8, figsize=(11, 3))
     for (row, column), ax in np.ndenumerate(axes):
