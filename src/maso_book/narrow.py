@@ -30,8 +30,8 @@ SMALLEST = 11
 """Points."""
 HEIGHT, MANY, LOWER = 2.7, 6, 2.0
 """Inches of a panel that need not be square, at least; from so many panels on, this much."""
-PICTURES, NAMED = 5, 2
-"""Columns of pictures that fit beside each other; of pictures with numbers or names at their sides."""
+PICTURES = 5
+"""Columns of pictures, without names at their sides, that fit beside each other."""
 LINE = 50
 """Letters in a line as long as the figure is wide."""
 NAME, LEADING = 24, 0.19
@@ -96,13 +96,13 @@ def _places(panels: list[Axes]) -> list[Place] | None:
         return [top, *(_cell(wide + _spec(ax).rowspan.start, _spec(ax).colspan.start - first) for ax in others)]
     if any(map(_spans, panels)):
         return None
-    if _pictures(panels):
-        most = NAMED if any(_said(ax.get_xticklabels()) or _said(ax.get_yticklabels()) for ax in panels) else PICTURES
-        if columns <= most:
+    named = any(_said(ax.get_xticklabels()) or _said(ax.get_yticklabels()) for ax in panels)
+    if _pictures(panels) and not named:
+        if columns <= PICTURES:
             return [_cell(*_place(ax)) for ax in panels]
-        if rows == 1:
-            return [_cell(*divmod(k, most)) for k in range(len(panels))]
-        return _turned(panels) if rows <= most == PICTURES else None
+        return _turned(panels) if rows <= PICTURES else None
+    if _pictures(panels) and rows > 1:  # a table of pictures with names at their sides
+        return None
     across = 2 if len(panels) > 3 and all(ax.get_aspect() != "auto" for ax in panels) else 1
     return [_cell(*divmod(k, across)) for k in range(len(panels))]
 

@@ -79,6 +79,16 @@ def test_a_table_of_pictures_is_turned_with_its_names() -> None:
     assert [ax.get_title() for ax in axes[:, 0]] == ["a", "b"]
 
 
+def test_pictures_with_names_at_their_sides_go_below_each_other() -> None:
+    fig, axes = plt.subplots(1, 2, figsize=(10, 4))
+    for ax, names in zip(axes, ([], ["first", "second", "third"]), strict=True):
+        ax.imshow(np.eye(3))
+        ax.set(xticks=[], yticks=range(len(names)), yticklabels=names)
+    assert narrow(drawn(fig)) == 2
+    drawn(fig)
+    assert axes[1].get_position().y1 < axes[0].get_position().y0
+
+
 def test_a_tall_first_picture_goes_on_top() -> None:
     fig, axes = plt.subplot_mosaic("ABC;ADE", figsize=(9, 4))
     for ax in axes.values():
