@@ -7,15 +7,13 @@ alike; each number is the fastest of the rounds, in milliseconds, with its ratio
 of its own besides that of the input.  `--compile` adds each unit under `torch.compile`, which needs a C++ compiler (on
 a GPU, Triton) and makes one kernel of it.
 
-On Linux the memory that a step frees is kept for the next one: else the time to get fresh pages, which every unit needs
-alike, hides the difference, or falls on one of them by chance.
+The memory that a step frees is kept for the next one: else the time to get fresh pages, which every unit needs alike,
+hides the difference, or falls on one of them by chance.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import ctypes
 import time
 from collections.abc import Callable
 
@@ -23,9 +21,9 @@ import torch
 from torch import Tensor
 
 import maso
+from maso_book.memory import keep_freed
 
 CHANNELS = 64
-KEEP_FREED, KEEP_MAPPED = -1, -3  # glibc's M_TRIM_THRESHOLD and M_MMAP_THRESHOLD
 
 Unit = Callable[[Tensor], Tensor]
 
@@ -70,9 +68,7 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    with contextlib.suppress(AttributeError, OSError):
-        for what in (KEEP_FREED, KEEP_MAPPED):
-            ctypes.CDLL(None).mallopt(what, 2**31 - 1)
+    keep_freed()
     where = torch.cuda.get_device_name() if options.device == "cuda" else f"{options.threads} threads"
     print(f"torch {torch.__version__}, {where}, float32")
     for entries in options.entries:

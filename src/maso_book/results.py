@@ -27,6 +27,7 @@ from maso.errors import MasoError
 from maso_book import datasets, records, registry
 from maso_book.experiment import Experiment
 from maso_book.locks import locked
+from maso_book.memory import keep_freed
 from maso_book.parameters import check_device, check_profile, check_seeds
 from maso_book.progress import watched
 from maso_book.records import Record
@@ -150,6 +151,7 @@ def compute(
     Raises:
         OutOfTime: the deadline came before the networks were trained; the same call goes on from there.
     """
+    keep_freed()
     networks = {}
     if experiment.recipes is not None:
         from maso_book import trained
