@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from maso_book.records import Record
+from maso_book.shared.names import DATASETS, NETWORKS
 from maso_book.statistics import Interval, interval
 from maso_book.tidy import arms, as_table, enough, paired
 from maso_book.verdict import Verdict, judged
@@ -180,12 +181,14 @@ def _judge_softened(claim: str, records: list[Record]) -> Verdict:
         met += [loss.low > -LEAST_ACCURACY, fall.low > 0 and fall.mean >= LEAST_ECE]
         rivals.append(against.mean >= LEAST_ECE)
         parts.append(
-            f"{network}, {dataset}: accuracy {loss:+.2%}, ECE falls by "
+            f"{NETWORKS[network]}, {DATASETS[dataset]}: accuracy {loss:+.2%}, ECE falls by "
             f"{fall:+.3f}; its ECE less that of temperature scaling {against:+.3f}"
         )
     evidence = "; ".join(parts) + "."
     if any(rivals):
         evidence += f" Temperature scaling is better calibrated in {sum(rivals)} of {len(rivals)} cases."
+    if curve["dataset"].nunique() < 2:
+        return Verdict(claim, "not tested", f"One data set of two so far. {evidence}", f"so far {parts[0]}")
     if all(met):
         return Verdict(claim, "holds", evidence, parts[0])
     if not any(met):
@@ -224,21 +227,20 @@ def _judge_learned(claim: str, records: list[Record], hundred: list[Record]) -> 
     small = [gain.low > -LEAST_ACCURACY and gain.high < LEAST_ACCURACY for gain in found.values()]
     below = [gain.high < LEAST_ACCURACY for gain in found.values()]
     evidence = "Learned β less " + ", ".join(
-        f"{unit} ({dataset}) {gain:+.2%}" for (dataset, unit), gain in found.items()
+        f"{unit} ({DATASETS[dataset]}) {gain:+.2%}" for (dataset, unit), gain in found.items()
     )
     for runs in (records, hundred):
         betas = as_table(runs, "betas")
         first, end = depth(betas)
-        evidence += (
-            f"; {betas['dataset'].iloc[0]}: first less middle layer's β {first:+.3f}, last less middle {end:+.3f}"
-        )
+        name = DATASETS[betas["dataset"].iloc[0]]
+        evidence += f"; {name}: first less middle layer's β {first:+.3f}, last less middle {end:+.3f}"
         evidence += " (U-shaped)" if first.low > 0 and end.low > 0 else " (not U-shaped)"
     (dataset, unit), gain = next(iter(found.items()))
-    effect = f"{gain:+.2%} against {unit} on {dataset}"
+    effect = f"{gain:+.2%} against {unit} on {DATASETS[dataset]}"
     if all(met):
         return Verdict(claim, "holds", evidence + ".", effect)
     if any(met):
-        names = [f"{unit} on {dataset}" for (dataset, unit), good in zip(found, met, strict=True) if good]
+        names = [f"{unit} on {DATASETS[dataset]}" for (dataset, unit), good in zip(found, met, strict=True) if good]
         return Verdict(claim, "holds in part", evidence + ".", effect, "against " + ", ".join(names))
     if all(small):
         return Verdict(claim, "too small to matter", evidence + ".", effect)
@@ -258,7 +260,8 @@ def probe_gains(probes: pd.DataFrame) -> pd.Series:
 def _judge_tuning(claim: str, robust: list[Record], transfer: list[Record]) -> Verdict:
     attacks, probes = as_table(robust, "chosen").query(PUBLISHED), as_table(transfer).query(PUBLISHED)
     real = "digits" not in set(attacks["dataset"]) | set(probes["dataset"])
-    if not (enough(attacks, "dataset", "attack") and enough(probes, "dataset") and real):
+    two = attacks["dataset"].nunique() == probes["dataset"].nunique() == 2
+    if not (enough(attacks, "dataset", "attack") and enough(probes, "dataset") and real and two):
         return Verdict(
             claim, "not tested", "The criterion asks for 5 networks on each of two data sets of real images."
         )
@@ -266,13 +269,13 @@ def _judge_tuning(claim: str, robust: list[Record], transfer: list[Record]) -> V
     for dataset, gain in probe_gains(probes).groupby("dataset"):
         found = interval(gain)
         met.append(found.low > 0 and found.mean >= LEAST_ACCURACY)
-        parts.append(f"probe of {dataset} networks {found:+.2%}")
+        parts.append(f"probe of {DATASETS[dataset]} networks {found:+.2%}")
     for (dataset, attack), rows in arms(attacks, "dataset", "attack"):
         found = interval(rows["robust"] - rows["robust_hard"])
         loss = interval(rows["clean_hard"] - rows["clean"])
         met.append(found.low > 0 and found.mean >= LEAST_ROBUST and loss.mean < found.mean)
         parts.append(
-            f"{dataset}, {attack}: robust {found:+.2%} (from {rows['robust_hard'].mean():.1%}), clean "
+            f"{DATASETS[dataset]}, {attack}: robust {found:+.2%} (from {rows['robust_hard'].mean():.1%}), clean "
             f"{-loss.mean:+.2%}, on the images of the choice {rows['validation_gain'].mean():+.2%}"
         )
     evidence = "; ".join(parts) + "."
