@@ -77,6 +77,8 @@ def narrow(fig: Figure) -> int:
         if isinstance(text, Text) and float(text.get_fontsize()) < SMALLEST:
             text.set_fontsize(SMALLEST)
     fig.set_size_inches(WIDTH, height + 0.25 * lines)
+    if _pictures(panels) and rows == len(panels) > 1:
+        _close_up(fig, grid, panels)
     return len(panels)
 
 
@@ -123,6 +125,15 @@ def _height(fig: Figure, panels: list[Axes], rows: int, columns: int) -> float:
     lines = max(len(names) * max(n.count("\n") + 1 for n in names) if (names := _names(ax)) else 0 for ax in panels)
     least = max(HEIGHT if len(panels) < MANY else LOWER, 0.7 + lines * LEADING)
     return rows * max(least, float(fig.get_size_inches()[1]) / before)
+
+
+def _close_up(fig: Figure, grid: GridSpec, panels: list[Axes]) -> None:
+    """Rows as high as the pictures are in them, which names at the side have made narrower."""
+    fig.draw_without_rendering()
+    there = [ax.get_position(original=True).height * fig.get_figheight() for ax in panels]
+    used = [ax.get_position().height * fig.get_figheight() for ax in panels]
+    grid.set_height_ratios(used)
+    fig.set_figheight(fig.get_figheight() - sum(there) + sum(used))
 
 
 def _pictures(panels: Iterable[Axes]) -> bool:
