@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -86,7 +87,7 @@ def shown(
 
 
 FEWEST = 5
-"""Seeds that an experiment which waits for a GPU must have whole before the book shows it."""
+"""Seeds that an experiment which waits for a GPU must have whole, or of an arm, before the book shows them."""
 
 
 def recorded(
@@ -99,17 +100,21 @@ def recorded(
     """The configurations that the book shows as far as they have a record.
 
     All of them, or, while an experiment waits for a GPU (it has some worth in the queue), those seeds of which every
-    cell is recorded, where there are at least `FEWEST`; else none.
+    cell is recorded, where there are at least `FEWEST`; else those arms (cells that differ in their seed alone).
 
     Args:
         experiment, dataset, seeds, root: as in `shown`.
     """
     asked = shown(experiment, dataset=dataset, seeds=seeds, root=root)
-    missing = {config.seed for config in asked if not path_of(experiment, config, root).is_file()}
-    whole = {config.seed for config in asked} - missing
-    if missing and (not experiment.worth or len(whole) < FEWEST):
+    missing = [config for config in asked if not path_of(experiment, config, root).is_file()]
+    if missing and not experiment.worth:
         return []
-    return [config for config in asked if config.seed in whole]
+    whole = {config.seed for config in asked} - {config.seed for config in missing}
+    if not missing or len(whole) >= FEWEST:
+        return [config for config in asked if config.seed in whole]
+    arms = {config: dataclasses.replace(config, seed=0) for config in asked}
+    seeds_of, lacking = Counter(arms.values()), {arms[config] for config in missing}
+    return [config for config, arm in arms.items() if arm not in lacking and seeds_of[arm] >= FEWEST]
 
 
 def path_of(experiment: Experiment, config: Any, root: Path | None = None) -> Path:

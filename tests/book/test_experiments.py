@@ -202,3 +202,11 @@ def test_what_waits_for_a_gpu_is_left_out_until_enough_seeds_are_whole(
     assert sorted({record.config["seed"] for record in found}) == [0, 1, 2, 3, 4]
     assert len(found) == 10
     assert results.recorded(dataclasses.replace(waiting, worth=0.0), root=tmp_path) == []
+
+
+def test_an_arm_that_is_whole_is_shown_while_others_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waiting = Experiment("01-powers", toy.measure, lambda profile: [Config(s, p) for s in range(5) for p in (2, 3)])
+    waiting = dataclasses.replace(waiting, worth=1.0)
+    monkeypatch.setattr(registry, "registry", lambda: {"01-powers": waiting})
+    results.run_missing(waiting, [Config(s, p) for s in range(4) for p in (2, 3)] + [Config(4, 3)], root=tmp_path)
+    assert results.recorded(waiting, root=tmp_path) == [Config(s, 3) for s in range(5)]

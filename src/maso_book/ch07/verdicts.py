@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -22,6 +22,9 @@ CONTROLS = ("untrained, calibrated", "permuted labels", "pixels", "outputs", "ca
 """What claim 07.2 compares them with."""
 LEARNED = CONTROLS[:2]
 """Those without which nothing was learned."""
+ARMS_ASKED, TWINS_ASKED = 11, 5
+"""Arms of claims 07.1 and 07.2: ReLU layers and masked pools of six networks, of which the small ResNet has no pools;
+and those of the three networks that have a twin."""
 LEAST = 2.0
 """Smallest effect of interest of claims 07.1 and 07.2, in percentage points."""
 VIOLATIONS = ["nonzero_to_itself", "asymmetric", "broken_triangles"]
@@ -149,7 +152,7 @@ def rises(records: Sequence[Record]) -> tuple[dict[tuple[str, str], Effect], dic
         (p, kind): images[p, "trained", kind, -1, "true"] - images[p, "trained", kind, 0, "true"] for p, kind in rise
     }
     falls = {key: float((wide.cummax(axis=1) - wide).max(axis=1).mean()) for key, wide in trained.items()}
-    return effects(rise, drawn), falls
+    return effects(rise, drawn, of=ARMS_ASKED), falls
 
 
 def learned(records: Sequence[Record]) -> dict[str, dict[tuple[str, str], Effect]]:
@@ -173,7 +176,8 @@ def learned(records: Sequence[Record]) -> dict[str, dict[tuple[str, str], Effect
     found = {}
     for control, of_arms in drawn.items():
         both = {key: each.dropna(how="all") for key, each in of_arms.items()}
-        found[control] = effects({key: each.mean(axis=1) for key, each in both.items()}, both)
+        asked = TWINS_ASKED if control == "permuted labels" else ARMS_ASKED
+        found[control] = effects({key: each.mean(axis=1) for key, each in both.items()}, both, of=asked)
     return found
 
 
@@ -224,12 +228,12 @@ def _judge_depth(claim: str, twins: list[Record], whole: list[Record]) -> Verdic
     )
     means = [effect.seeds.mean for effect in found.values()]
     effect = f"rises by {min(means):+.1f} to {max(means):+.1f} points"
-    if all(steady):
-        return Verdict(claim, "holds", evidence, effect)
-    if any(counts.values()):
+    if any(counts.values()) and not all(steady):
         part = f"a rise in {of_all(counts.values())} arms, without a fall in {sum(steady)}"
-        return Verdict(claim, "holds in part", evidence, effect, part)
-    return Verdict(claim, "does not hold", evidence, effect)
+        return Verdict(claim, "holds in part", evidence + _whatever(found), effect, part)
+    if why := _waits(found):
+        return Verdict(claim, "not tested", why + evidence, f"so far {effect}")
+    return Verdict(claim, "holds" if all(steady) else "does not hold", evidence, effect)
 
 
 def _judge_learned(claim: str, twins: list[Record], whole: list[Record]) -> Verdict:
@@ -248,16 +252,28 @@ def _judge_learned(claim: str, twins: list[Record], whole: list[Record]) -> Verd
     evidence = "Agreement in the last layer, less that of the control, in points: " + "; ".join(parts) + "."
     means = [effect.seeds.mean for control in LEARNED for effect in found[control].values()]
     effect = f"at least {min(means):+.1f} points over calibrated and permuted"
-    if all(map(all, counts.values())):
-        return Verdict(claim, "holds", evidence, effect)
+    everywhere = all(map(all, counts.values()))
     both = [
         all(counted(found[control], LEAST)[key] for control in LEARNED if key in found[control])
         for key in found["permuted labels"]
     ]
-    if all(map(all, (counts[control] for control in LEARNED))) or any(both):
+    if any(both) and not everywhere:
         part = ", ".join(f"{control} {of_all(counts[control])}" for control in LEARNED)
-        return Verdict(claim, "holds in part", evidence, effect, part)
-    return Verdict(claim, "does not hold", evidence, effect)
+        return Verdict(claim, "holds in part", evidence + _whatever(found["pixels"]), effect, part)
+    if why := _waits(found["pixels"]):
+        return Verdict(claim, "not tested", why + evidence, f"so far {effect}")
+    return Verdict(claim, "holds" if everywhere else "does not hold", evidence, effect)
+
+
+def _waits(found: Mapping[tuple[str, str], Effect]) -> str:
+    """How many arms have no record yet; empty where all have one."""
+    missing = ARMS_ASKED - len(found)
+    return f"{missing} of {ARMS_ASKED} arms are not recorded. " if missing > 0 else ""
+
+
+def _whatever(found: Mapping[tuple[str, str], Effect]) -> str:
+    """The same, where these arms cannot change the outcome."""
+    return f" {why}They cannot change this outcome." if (why := _waits(found)) else ""
 
 
 def _judge_metric(claim: str, records: list[Record]) -> Verdict:
