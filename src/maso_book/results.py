@@ -304,7 +304,7 @@ def results(
         if experiment.worth and len(there) < len(configs):
             print(
                 f"{name}: {len(there)} of {len(configs)} cells are recorded; the others wait for a GPU "
-                f"(`python -m maso queue`). `python -m maso run {experiment.chapter} --profile full` runs them here."
+                f"(`python -m maso queue`)."
             )
             configs = recorded(experiment, dataset=dataset, seeds=seeds, root=root)
     else:
