@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Collection, Iterable, Mapping
+from itertools import product
 from typing import Any, Literal, get_args
 
 import torch
@@ -66,10 +67,10 @@ def soft_hinge(h: Tensor, log_odds: Tensor, kind: Kind = "swish") -> Tensor:
 
 
 def soft_maximum(z: Tensor, log_odds: Tensor, kind: Kind = "swish", *, valid: Tensor | None = None) -> Tensor:
-    """The soft form of the maximum over the last axis: Σ softmax(ηz) z, (1 − β) log Σ exp(z / (1 − β)), or their mean.
+    """The soft form of the maximum over the first axis: Σ softmax(ηz) z, (1 − β) log Σ exp(z / (1 − β)), or their mean.
 
     Args:
-        z: (…, k).
+        z: (k, …); over the first axis the processor takes many maxima at a time, over the last one after the other.
         log_odds: log η = logit β, of a shape that broadcasts against (…).
         kind: which of the three.
         valid: bool, broadcasts against z: which entries count, all of them where None.
@@ -77,17 +78,17 @@ def soft_maximum(z: Tensor, log_odds: Tensor, kind: Kind = "swish", *, valid: Te
     Returns:
         (…).
     """
-    odds = log_odds.clamp(-LIMIT, LIMIT).exp()[..., None]
+    odds = log_odds.clamp(-LIMIT, LIMIT).exp()
 
     def masked(scaled: Tensor) -> Tensor:
         return scaled if valid is None else scaled.masked_fill(~valid, -torch.inf)
 
     weighted = rounded = torch.zeros((), dtype=z.dtype, device=z.device)
     if kind != "softplus":
-        weighted = (masked(odds * z).softmax(-1) * z).sum(-1)
+        weighted = (masked(odds * z).softmax(0) * z).sum(0)
     if kind != "swish":
         sharpness = 1 + odds
-        rounded = masked(sharpness * z).logsumexp(-1) / sharpness[..., 0]
+        rounded = masked(sharpness * z).logsumexp(0) / sharpness
     return (weighted + rounded) / 2 if kind == "mix" else weighted + rounded
 
 
@@ -343,8 +344,8 @@ class _Traced:
         self.windows: dict[Node, tuple[Tensor, Tensor | None]] = {}
         for node in graph.kinks.values():
             if node.kind == "selection" and not _slides(node):
-                index, inside = node.selection.index, node.selection.index >= 0
-                valid = None if inside.all() else inside.reshape(*node.shape, -1).to(device)
+                index = node.selection.index.reshape(*node.shape, -1).movedim(-1, 0)
+                valid = None if (index >= 0).all() else (index >= 0)[:, None].to(device)
                 self.windows[node] = (index.clamp(min=0).flatten().to(device), valid)
 
 
@@ -402,10 +403,10 @@ class _Soft(Forward):
             return super().selection(node, selection, values)
         valid = None
         if _slides(node):
-            z = _slices(node, values[0])  # (N, *shape, k)
+            z = _slices(node, values[0])  # (k, N, *shape)
         else:
             index, valid = self.traced.windows[node]
-            z = entries(values).index_select(1, index).unflatten(1, (*node.shape, -1))
+            z = entries(values).index_select(1, index).unflatten(1, (-1, *node.shape)).movedim(1, 0)
         soft = soft_maximum(selection.sign * z, unit.along(len(node.shape) - 1), unit.kind, valid=valid)
         return selection.sign * soft
 
@@ -422,13 +423,14 @@ def _line(z: Tensor, slope: float | Tensor, intercept: float | Tensor) -> float 
 
 
 def _slices(node: Node, values: Tensor) -> Tensor:
-    """The windows of a max pool, (N, *shape) → (N, *shape of the result, k)."""
+    """The windows of a max pool, (N, *shape) → (k, N, *shape of the result)."""
     axes = int(node.op[8])
     named = dict(zip(("kernel_size", "stride"), node.args[1:3], strict=False)) | node.kwargs
     kernel = _each(named["kernel_size"])
     stride = _each(named.get("stride") or kernel)
     kernel, stride = (each * axes if len(each) == 1 else each for each in (kernel, stride))
-    first = values.ndim - axes
-    for axis, (size, step) in enumerate(zip(kernel, stride, strict=True)):
-        values = values.unfold(first + axis, size, step)
-    return values.flatten(-axes)
+    lengths = zip(values.shape[-axes:], kernel, stride, strict=True)
+    windows: product[Any] = product(
+        *([slice(at, length - size + 1 + at, step) for at in range(size)] for length, size, step in lengths)
+    )
+    return torch.stack([values[(..., *window)] for window in windows])

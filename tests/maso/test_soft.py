@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 import maso
 from maso.errors import MasoError
-from maso.soft import soft_hinge, soft_maximum
+from maso.soft import Kind, soft_hinge, soft_maximum
 
 KINDS = ("swish", "softplus", "mix")
 
@@ -128,10 +128,18 @@ def test_closed_forms() -> None:
         assert torch.allclose(
             maso.BetaVQ(beta, slope=-1.0, dtype=torch.float64)(u), u * torch.tanh(odds * u), atol=1e-12
         )
-        z = torch.randn(7, 4, dtype=torch.float64)
-        assert torch.allclose(soft_maximum(z, log_odds), ((odds * z).softmax(1) * z).sum(1), atol=1e-12)
-        rounded = (1 - beta) * (z / (1 - beta)).logsumexp(1)
+        z = torch.randn(4, 7, dtype=torch.float64)
+        assert torch.allclose(soft_maximum(z, log_odds), ((odds * z).softmax(0) * z).sum(0), atol=1e-12)
+        rounded = (1 - beta) * (z / (1 - beta)).logsumexp(0)
         assert torch.allclose(soft_maximum(z, log_odds, "softplus"), rounded, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["swish", "softplus"])
+def test_windows_that_overlap_or_leave_a_rest(kind: Kind) -> None:
+    pool, x = nn.MaxPool2d((3, 2), (2, 1)), torch.randn(2, 3, 8, 6, dtype=torch.float64)
+    z = x.unfold(2, 3, 2).unfold(3, 2, 1).flatten(-2)
+    expected = ((9 * z).softmax(-1) * z).sum(-1) if kind == "swish" else (10 * z).logsumexp(-1) / 10
+    assert torch.allclose(maso.soften(pool, 0.9, example=x, kind=kind)(x), expected, atol=1e-12)
 
 
 def test_the_mean_that_soft_units_shift() -> None:
