@@ -245,6 +245,25 @@ def test_verdict_on_curvature_tuning(gain: float, probe: float, outcome: str) ->
     found = {"09-robust": robust, "09-transfer": transfer}
     assert verdict_on("09.8", found).outcome == outcome
     assert verdict_on("09.8", found | {"09-robust": robust[::2]}).outcome == "not tested"
+    alone = verdict_on("09.8", {"09-transfer": transfer[::2]})
+    assert alone.outcome == "not tested"
+    assert alone.effect.startswith(f"so far probe of CIFAR-10 networks {probe:+.1%}"[:-2])
+
+
+def test_forms_have_names_and_are_compared_with_the_hard_network() -> None:
+    rows = [
+        {"kind": kind, "kinks": kinks, "norms": norms, "beta": beta, "probe_accuracy": 0.5 + add}
+        for kind, kinks, norms, add in (("mix", "units", "kept", 0.0), ("swish", "all", "re-estimated", 0.1))
+        for beta in (1.0, 0.9)
+    ]
+    table = figures.probes([record("09-transfer", {"probes": rows}, seed=100)])
+    assert table["beta"].tolist() == ["0.9", "0.9", "1", "1"]
+    assert table.groupby("form")["points"].mean().to_dict() == pytest.approx({"Curvature Tuning": 0.0, "swish": 10.0})
+    assert set(table["networks"]) == {"smallCNN, CIFAR-10"}
+    softened = figures.softenings([softening(100, "cifar10", 0.6, 0.1)])
+    assert set(softened["what"]) == {"accuracy less hard", "ECE"}
+    soft = softened[(softened["beta"] == "0.9") & (softened["what"] == "accuracy less hard")]
+    assert soft["per_cent"].tolist() == pytest.approx([-10])
 
 
 def test_figures_show_what_they_are_given() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 import maso
 from maso_book.ch09.nearest import GRID, TARGETS, beta_vq
 from maso_book.records import Record
+from maso_book.shared.names import DATASETS, NETWORKS
 from maso_book.style import PALETTE
 from maso_book.tidy import as_table
 
@@ -93,21 +95,64 @@ def nearest(records: Sequence[Record]) -> Figure:
     return fig
 
 
-def curves(axes: Sequence[Axes], records: Sequence[Record]) -> None:
-    """Test accuracy and ECE against β, one line a form: mean over seeds with the standard error; two axes."""
-    table = as_table(records, "curve").query("split == 'test'")
-    labels = {"swish": "blue", "softplus": "orange", "mix": "green"}
-    for ax, column in zip(axes, ("accuracy", "ece"), strict=True):
-        for (kind, kinks, norms), rows in table.groupby(["kind", "kinks", "norms"], sort=False):
-            by = rows.groupby("beta")[column]
-            style = {"kept": "--", "re-estimated": "-"}[norms]
-            places = -np.log10(1 - by.mean().index.to_numpy() + 1e-4)
-            ax.errorbar(places, by.mean(), by.sem(), color=PALETTE[labels[kind]],
-                        ls=style, marker="o" if kinks == "all" else "x", ms=4, lw=1.2,
-                        label=f"{kind}, {kinks}, BatchNorm {norms}")  # fmt: skip
-        ticks = [0.5, 0.9, 0.99, 0.999, 1.0]
-        ax.set_xticks([-np.log10(1 - beta + 1e-4) for beta in ticks], labels=[f"{beta:g}" for beta in ticks])
-        ax.set(xlabel="β", ylabel={"accuracy": "test accuracy", "ece": "ECE"}[column])
+FORMS = {  # form → colour, marker, dashes: what seaborn's `palette`, `markers` and `dashes` take
+    "swish": (PALETTE["blue"], "o", ""),
+    "swish, BatchNorm kept": (PALETTE["sky"], "o", (4, 1.5)),
+    "softplus": (PALETTE["orange"], "s", ""),
+    "softplus, BatchNorm kept": (PALETTE["yellow"], "s", (4, 1.5)),
+    "mixture": (PALETTE["green"], "^", ""),
+    "mixture, BatchNorm kept": (PALETTE["black"], "^", (4, 1.5)),
+    "mixture at ReLUs": (PALETTE["purple"], "D", ""),
+    "Curvature Tuning": (PALETTE["vermilion"], "D", (4, 1.5)),
+}
+"""Curvature Tuning as it was published is the mixture at the ReLUs with BatchNorm kept."""
+COLOURS, MARKERS, DASHES = ({form: look[i] for form, look in FORMS.items()} for i in range(3))
+
+
+def forms(records: Sequence[Record], of: str) -> pd.DataFrame:
+    """A table of 09-softened, 09-robust or 09-transfer with `form`, one of `FORMS`, and `networks` in words."""
+    table = as_table(records, of)
+    kinds = table["kind"].replace("mix", "mixture") + table["kinks"].map({"all": "", "units": " at ReLUs"})
+    form = (kinds + table["norms"].map({"kept": ", BatchNorm kept", "re-estimated": ""})).replace(
+        "mixture at ReLUs, BatchNorm kept", "Curvature Tuning"
+    )
+    networks = table["network"].replace(NETWORKS) + ", " + table["dataset"].replace(DATASETS)
+    return table.assign(form=form, networks=networks)
+
+
+def softenings(records: Sequence[Record]) -> pd.DataFrame:
+    """Test accuracy less that of the hard network, and ECE, of every form at every β, in per cent.
+
+    Returns:
+        Columns `networks`, `seed`, `form`, `beta` (in words, from soft to hard), `what`, `per_cent`.
+    """
+    table = forms(records, "curve").query("split == 'test'")
+    both = table.assign(**{"accuracy less hard": _less_hard(table, "accuracy"), "ECE": 100 * table["ece"]})
+    keys = ["networks", "seed", "form", "beta"]
+    return _in_order(both.melt(keys, ["accuracy less hard", "ECE"], var_name="what", value_name="per_cent"))
+
+
+def probes(records: Sequence[Record]) -> pd.DataFrame:
+    """Accuracy of the linear probe less that on the features of the hard network, of every form at every β.
+
+    Returns:
+        Columns `networks`, `seed`, `form`, `beta` (in words, from soft to hard), `points` (percentage points).
+    """
+    table = forms(records, "probes")
+    return _in_order(table.assign(points=_less_hard(table, "probe_accuracy")))
+
+
+def _less_hard(table: pd.DataFrame, accuracy: str) -> np.ndarray:
+    """An accuracy less that of the hard network of the same seed, in percentage points."""
+    hard = table.query("beta == 1 and norms == 'kept'").groupby(["networks", "seed"])[accuracy].first()
+    own = hard.loc[list(zip(table["networks"], table["seed"], strict=True))].to_numpy()
+    return np.asarray(100 * (table[accuracy].to_numpy() - own))
+
+
+def _in_order(table: pd.DataFrame) -> pd.DataFrame:
+    """From soft to hard, β in words: on an axis all of them are equally far apart."""
+    table = table.sort_values("beta", kind="stable")
+    return table.assign(beta=table["beta"].map("{:g}".format))
 
 
 def depths(ax: Axes, records: Sequence[Record]) -> Axes:
