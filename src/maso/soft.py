@@ -23,8 +23,9 @@ Inference", §4; "Curvature Tuning: Provable Training-free Model Steering From a
 
 from __future__ import annotations
 
+import contextlib
 import copy
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import product
 from typing import Any, Literal, get_args
 
@@ -218,26 +219,25 @@ class Softened(nn.Module):
             batches: inputs (N, *input_shape), of at least some dozens of samples.
 
         Returns:
-            Itself, in the mode it was in.
+            Itself, each module in the mode it was in.
         """
-        training = self.training
-        self.train()
-        for module in self.network.modules():
-            if isinstance(module, _DROPOUTS):
-                module.eval()
         norms = [
             module for module in self.network.modules() if isinstance(module, _NORMS) and module.track_running_stats
         ]
         momenta = [norm.momentum for norm in norms]
-        for norm in norms:
-            norm.reset_running_stats()
-            norm.momentum = None  # the plain mean over the batches
-        with torch.no_grad():
-            for batch in batches if norms else ():
-                self(batch)
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
-        return self.train(training)
+        try:
+            with _modes_kept(self), torch.no_grad():
+                self.eval()
+                for norm in norms:
+                    norm.train()
+                    norm.reset_running_stats()
+                    norm.momentum = None  # the plain mean over the batches
+                for batch in batches if norms else ():
+                    self(batch)
+        finally:
+            for norm, momentum in zip(norms, momenta, strict=True):
+                norm.momentum = momentum
+        return self
 
     def _traced(self, x: Tensor) -> _Traced:
         """The graph for inputs like x: shape, dtype and device."""
@@ -319,7 +319,8 @@ def soften(
     else:
         units = [unit(name) for name in names]
     result = Softened(network, names, [each.to(example.device) for each in units])
-    return result.train(model.training)
+    result.training = model.training  # the modules of the network keep their own modes: a BatchNorm may be frozen
+    return result
 
 
 # The graph, read softly -----------------------------------------------------------------------------------------------
@@ -327,13 +328,20 @@ def soften(
 
 def _graph(network: nn.Module, x: Tensor) -> Graph:
     """The graph of a network for inputs like x, traced in eval mode; its modules keep the modes they are in."""
-    modes = [(module, module.training) for module in network.modules()]
-    network.eval()
-    try:
+    with _modes_kept(network):
+        network.eval()
         return trace(network, torch.zeros((1, *x.shape[1:]), dtype=x.dtype, device=x.device))
+
+
+@contextlib.contextmanager
+def _modes_kept(model: nn.Module) -> Iterator[None]:
+    """Afterwards each module is in training or eval mode as it was before."""
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        yield
     finally:
-        for module, mode in modes:
-            module.training = mode
+        for module, training in modes:
+            module.training = training
 
 
 class _Traced:

@@ -92,6 +92,21 @@ def test_a_softened_network_is_a_module(network: Everything, x: torch.Tensor) ->
     assert not network.training
 
 
+def test_every_module_keeps_its_mode() -> None:
+    """A slice of a network in eval mode is a container in training mode, and a BatchNorm may be frozen in training."""
+    layers = nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.BatchNorm2d(3), nn.Flatten())
+    layers(3 * torch.randn(8, 2, 9, 9) + 1)
+    body = layers.eval()[:-1]
+    assert body.training
+    images = torch.randn(16, 2, 9, 9)
+    soft = maso.soften(body, 1.0, example=images)
+    assert torch.allclose(soft(images), body(images), atol=1e-6)
+    body[1].train()
+    for frozen in (maso.soften(body, 0.9, example=images), maso.soften(body, 0.9, example=images).reestimate([images])):
+        assert [module.training for module in frozen.network.modules()] == [True, False, True, False, False]
+        assert [module.momentum for module in frozen.network if isinstance(module, nn.BatchNorm2d)] == [0.1, 0.1]
+
+
 def test_a_functional_batchnorm_is_reestimated(network: Everything, x: torch.Tensor) -> None:
     soft = maso.soften(network, 0.7, example=x).reestimate([x, x])
     assert not soft.training

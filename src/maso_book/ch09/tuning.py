@@ -27,7 +27,7 @@ ARMS = (
 )
 """The first is Curvature Tuning as it was published."""
 BALLS = (Ball("linf", 2 / 255), Ball("linf", 8 / 255), Ball("l2", 0.25))
-STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1)
+STRENGTHS = (1e-2, 1e-1, 1.0, 10.0)
 """Of the ridge, relative to the mean square of a standardised feature."""
 
 
@@ -142,7 +142,7 @@ def run_transfer(config: Transfer) -> tuple[Rows, dict[str, np.ndarray]]:
     if network.history.diverged:
         return {"probes": []}, {}
     assert isinstance(network.model, nn.Sequential)
-    body = network.model[:-1]
+    body = network.model[:-1].eval()
     other = data(dataclasses.replace(config.recipe, dataset=config.target))
     x, y = other.x[: config.images], other.y[: config.images]
     rows: list[dict[str, Any]] = []
