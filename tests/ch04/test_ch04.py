@@ -276,7 +276,6 @@ def test_the_prior_is_judged_for_each_origin_against_the_balanced_network() -> N
     assert found.part == "most of the slope for 4 of 6 origins and data sets"
     found = judged(prior=made(0.6))["04.6"]
     assert found.effect == "slope of the bias +0.60 to +0.70"
-    assert "0.60 to 0.70 by the bias of its affine map" in found.finding
 
 
 def airplanes(noise: float = 0.06, adversarial: float = 0.09, others: float = -0.01) -> dict[str, list[Record]]:

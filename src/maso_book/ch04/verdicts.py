@@ -152,8 +152,6 @@ def _judge_deciding(claim: str, records: list[Record]) -> Verdict:
     counts = ", ".join(f"{origin} {_share(passed)}" for origin, passed in of_origin.items())
     whole, some = all(everywhere), any(map(all, of_origin.values())) or any(everywhere)
     means = [each.seeds.mean + 0.5 for each in found.values()]
-    black = {name: found[name, "black"].seeds.mean + 0.5 for name in groups}
-    least_of, most_of = min(black, key=black.__getitem__), max(black, key=black.__getitem__)
     return _verdict(
         claim,
         table,
@@ -162,8 +160,6 @@ def _judge_deciding(claim: str, records: list[Record]) -> Verdict:
         f"{least:.0%}: {counts} groups; for all origins {_share(everywhere)}.",
         effect=f"match carries {min(means):.0%} to {max(means):.0%} of the margin",
         part=f"{counts} groups",
-        finding=f"How much of the winning class's lead is the match of template and picture, and not bias, depends on "
-        f"the task: {black[most_of]:.0%} on {_plainly(most_of)}, {black[least_of]:.0%} on {_plainly(least_of)}.",
     )
 
 
@@ -324,19 +320,12 @@ def _judge_prior(claim: str, records: list[Record]) -> Verdict:
     most = {key: each.seeds.mean >= outputs[key[0]] / 2 for key, each in biases.items()}
     carried = [positive[key] and most[key] for key in biases]
 
-    parts, finding = [], ""
+    parts = []
     for name, mean in outputs.items():
         of = {origin: each.seeds for (group, origin), each in biases.items() if group == name}
         last = interval(slopes[name, "output bias", "any"])
         by_origin = ", ".join(f"{origin} {each:+.2f}" for origin, each in of.items())
         parts.append(f"{name}: outputs {mean:+.2f}; bias by origin {by_origin}; last layer's bias {last:+.3f}")
-        if all(held for (group, _), held in zip(biases, carried, strict=True) if group == name):
-            data = name.partition(" (")[0]
-            finding = (
-                f"Trained on skewed classes, a network on {data} adds {mean:.2f} of the log prior to its outputs: "
-                f"{_range(list(of.values()), '.2f')} by the bias of its affine map, {last.mean:.3f} by that of the "
-                "last layer."
-            )
     return _verdict(
         claim,
         table,
@@ -348,7 +337,6 @@ def _judge_prior(claim: str, records: list[Record]) -> Verdict:
         "Slope against the log prior, less that of the balanced networks. " + ". ".join(parts) + ".",
         effect=f"slope of the bias {_range([each.seeds for each in biases.values()], '+.2f')}",
         part=f"most of the slope for {_share(carried)} origins and data sets",
-        finding=finding,
         seeds=10,
     )
 
@@ -430,11 +418,6 @@ def _airplanes(likeness: dict[tuple[str, str], Interval], reproduced: list[str])
         f"the eye (correlation with their picture {plain.mean:+.3f}), those of one with {way} training show it "
         f"({most.mean:+.3f})."
     )
-
-
-def _plainly(name: str) -> str:
-    """The name of a group without its sizes: `"CIFAR-10 largeCNN (all × 12)"` is a CIFAR-10 largeCNN."""
-    return name.partition(" (")[0]
 
 
 def _range(intervals: Iterable[Interval], spec: str) -> str:

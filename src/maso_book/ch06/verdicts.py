@@ -289,8 +289,4 @@ def _judge_shift(claim: str, records: list[Record], trained: list[Record]) -> Ve
     if max(on_frames, moved) > ROUNDING or excess > SHIFT_TOLERANCE:
         return Verdict(claim, "does not hold", evidence, effect)
     enough = len(weights) >= PROBLEMS and frames["n_classes"].max() >= 100 and baselines["seed"].nunique() >= SEEDS
-    finding = (
-        f"On average {share.mean():.0%} of what that penalty charges a trained network for is taken away by one vector "
-        "added to all rows, which no probability sees."
-    )
-    return Verdict(claim, "holds" if enough else "not tested", evidence, effect, finding=finding)
+    return Verdict(claim, "holds" if enough else "not tested", evidence, effect)
