@@ -97,9 +97,11 @@ def scale(records: Iterable[Record]) -> str:
     samples = [run.config["samples"] for run in runs if "dataset" in run.config and "samples" in run.config]
     epochs = [_last(run.config["epochs"]) for run in runs if "epochs" in run.config]
     devices = sorted({_device(run.provenance) for run in runs})
+    some = [number for number in samples if number is not None]
+    images = f"{min(some):,} to all images" if some else "all images"
     words = [
         _count(seeds, "seed"),
-        "all images" if samples and None in samples else _range(samples, "image"),
+        images if None in samples else _range(samples, "image"),
         _range(epochs, "epoch"),
         ", ".join(devices),
     ]

@@ -86,5 +86,6 @@ def test_a_verdict_is_judged_from_the_records_it_needs_and_says_their_scale() ->
 
 def test_a_scale_says_ranges_and_all_images() -> None:
     runs = [record(0, {}, dataset="mnist", samples=n, epochs=e) for n, e in ((None, 4), (5000, 8))]
-    assert scale(runs) == "1 seed · all images · 4 to 8 epochs · CPU"
+    assert scale(runs) == "1 seed · 5,000 to all images · 4 to 8 epochs · CPU"
+    assert scale(runs[:1]) == "1 seed · all images · 4 epochs · CPU"
     assert scale([record(0, {}, samples=2000)]) == "1 seed · CPU"  # samples of a toy problem are no images
