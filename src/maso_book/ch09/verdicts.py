@@ -45,7 +45,7 @@ def verdicts(results: Mapping[str, list[Record]]) -> list[Verdict]:
     )
     probed, attacked = results.get("09-transfer"), results.get("09-robust")
     if probed and not attacked:
-        so_far = "; ".join(_probed(probed))
+        so_far = "; ".join(_probed(as_table(probed).query(PUBLISHED)))
         evidence = f"No record of 09-robust. So far: {so_far}."
         found[-1] = Verdict("09.8", "not tested", evidence, f"so far {so_far}", scale=scale(probed))
     return found
@@ -263,10 +263,10 @@ def probe_gains(probes: pd.DataFrame) -> pd.Series:
     return best - probes[probes["beta"] == 1].set_index(["dataset", "seed"])["probe_accuracy"]
 
 
-def _probed(transfer: list[Record]) -> dict[str, Interval]:
-    """In words → the gain of linear probes by Curvature Tuning, for each data set that networks were trained on."""
-    gain = probe_gains(as_table(transfer).query(PUBLISHED))
-    found = {DATASETS[dataset]: interval(each) for dataset, each in gain.groupby("dataset")}
+def _probed(probes: pd.DataFrame) -> dict[str, Interval]:
+    """In words → the gain of linear probes, for each data set that networks were trained on; one form."""
+    gains = probe_gains(probes).groupby("dataset")
+    found = {DATASETS[dataset]: interval(each) for dataset, each in gains}
     return {f"probe of {name} networks {each:+.2%}": each for name, each in found.items()}
 
 
@@ -278,9 +278,9 @@ def _judge_tuning(claim: str, robust: list[Record], transfer: list[Record]) -> V
         return Verdict(
             claim, "not tested", "The criterion asks for 5 networks on each of two data sets of real images."
         )
-    found_by_probes = _probed(transfer)
-    parts = list(found_by_probes)
-    met = [found.low > 0 and found.mean >= LEAST_ACCURACY for found in found_by_probes.values()]
+    probed = _probed(probes)
+    parts = list(probed)
+    met = [found.low > 0 and found.mean >= LEAST_ACCURACY for found in probed.values()]
     for (dataset, attack), rows in arms(attacks, "dataset", "attack"):
         found = interval(rows["robust"] - rows["robust_hard"])
         loss = interval(rows["clean_hard"] - rows["clean"])
