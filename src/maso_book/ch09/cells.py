@@ -14,7 +14,7 @@ from maso_book.training import scaled
 
 BINS = 15
 """Bins of equal width of the largest probability, for the expected calibration error."""
-_BATCH = 2500  # images of one forward pass
+_BATCH = 500  # images of one forward pass; many more, and what a soft unit reads again has left the cache
 
 
 @dataclass(frozen=True)
