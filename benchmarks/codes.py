@@ -1,16 +1,17 @@
 """Nearest neighbours by VQ distance in one layer: the package's way against others, in one run.
 
     python benchmarks/codes.py [--queries 1000] [--images 10000] [--units 28800] [--threads 2] [--repeats 3]
-                               [--device cpu] [--ways int8 float32 packed faiss]
+                               [--device cpu] [--ways maso float32 packed faiss]
 
 Random codes of one ReLU layer (28,800 units is the first one of smallCNN); the 15 nearest are found, all ways exact.
 
-- `int8` is what `maso.neighbours` does, `float32` the same product in float32, `packed` bits in words counted by numpy.
+- `maso` is what `maso.neighbours` does (int8 where the processor multiplies it, else float32 a part at a time),
+  `float32` the same product with codes kept in float32, `packed` bits in words counted by numpy.
 - `faiss` is `IndexBinaryFlat` (packed bits, VPOPCNTDQ where the processor has it), where faiss is installed; ties in
   its order, so distances are compared.
 - `floor` reads and writes the packed codes once: the memory traffic that no way avoids.
 
-Encoding is timed apart from the search.  Ratios are to `int8`; `whole` extrapolates the search to 10,000 queries
+Encoding is timed apart from the search.  Ratios are to `maso`; `whole` extrapolates the search to 10,000 queries
 against 50,000 images.  The forward pass that gives the codes is not in it.
 """
 
@@ -25,7 +26,7 @@ import torch
 
 from maso_book.ch07.speed import WAYS, Speed, floor, gates, timed
 
-NAMES = dict(zip(("int8", "float32", "packed"), WAYS, strict=True))
+NAMES = dict(zip(("maso", "float32", "packed"), WAYS, strict=True))
 
 
 def by_faiss(x: np.ndarray, y: np.ndarray, k: int) -> np.ndarray:

@@ -27,6 +27,7 @@ from maso.operators import Gate, Selection
 from maso.tracing import trace
 
 _CHUNK = 128  # samples at a time: a window of nine entries needs nine times the memory of its layer
+_COLUMNS = 2**13  # of a product in float32 at a time: a copy of all of them would be four times as large
 BLOCK = 2048  # samples of the longer side at a time in a search for neighbours
 
 
@@ -173,11 +174,24 @@ class Signatures:
 
     def differences(self, other: Signatures) -> Tensor:
         """Number of units whose pieces differ, of all pairs: (N, M) int32."""
-        # PyTorch's one integer matrix product for CPU and GPU: exact, and several times as fast as float32
-        product = torch._int_mm(self.vectors, other.vectors.T)[: self.samples, : other.samples]
+        equal = product(self.vectors, other.vectors)[: self.samples, : other.samples]
         if _is_power(self.pieces):
-            return ((self.pieces - 1) * self.units - product) // self.pieces
-        return self.units - product
+            return ((self.pieces - 1) * self.units - equal) // self.pieces
+        return self.units - equal
+
+
+def product(a: Tensor, b: Tensor) -> Tensor:
+    """The matrix product a bᵀ of the numbers −1, 0 and 1, exact: (N, D), (M, D) int8 → (N, M) int32.
+
+    In integers where the processor has instructions for it, which takes an eighth of the time of float32.  Elsewhere
+    PyTorch's product of integers is a plain loop, 25 times as slow as float32.
+    """
+    if a.is_cuda or "AVX512" in torch.backends.cpu.get_cpu_capability():
+        return torch._int_mm(a, b.T)
+    total = torch.zeros(len(a), len(b), dtype=torch.int32, device=a.device)
+    for columns in zip(a.split(_COLUMNS, 1), b.split(_COLUMNS, 1), strict=True):
+        total += (columns[0].float() @ columns[1].float().T).int()
+    return total
 
 
 def nearest(x: Signatures, y: Signatures, k: int, *, start: int, total: int, before: Tensor | None) -> Tensor:

@@ -8,6 +8,7 @@ from torch import nn
 from zoo import ALL, KINKS, Apply
 
 from maso import MasoError, affine_map, codes, neighbours, vq_distance
+from maso.codes import product
 
 DOUBLE = torch.float64
 
@@ -54,6 +55,13 @@ def test_vq_distance_is_the_share_of_differing_pieces(name):
         units = codes(model, x)[path][0].numel()
         assert found[path].dtype == torch.float32
         torch.testing.assert_close(found[path] * units, count.float())
+
+
+@pytest.mark.parametrize("capability", ["AVX512", "AVX2"])
+def test_a_product_is_exact_with_and_without_integer_instructions(monkeypatch, capability):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    a, b = (torch.randint(-1, 2, (n, 20_000), dtype=torch.int8) for n in (3, 2))
+    assert product(a, b).equal((a.long() @ b.long().T).int())
 
 
 @pytest.mark.parametrize("pieces", [1, 2, 3, 4, 5, 8, 16, 200, 256])

@@ -28,7 +28,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from maso.codes import BLOCK, Signatures
+from maso.codes import BLOCK, Signatures, product
 from maso.codes import neighbours as neighbours_by_code
 from maso_book.ch07.agreement import EUCLID, KS, last_layer, layer_names
 from maso_book.experiment import Rows
@@ -188,7 +188,7 @@ def nearest_by_winners(model: nn.Module, x: Tensor, y: Tensor, k: int) -> dict[s
 def jaccard(a: Tensor, b: Tensor) -> Tensor:
     """1 − |S ∩ S'| / |S ∪ S'| of all pairs of sets, given as 0 and 1: (N, D), (M, D) int8 → (N, M) float32."""
     rows, columns = (Signatures.of([part], part.shape[1], 2) for part in (a, b))
-    both = torch._int_mm(rows.vectors, columns.vectors.T)[: len(a), : len(b)]
+    both = product(rows.vectors, columns.vectors)[: len(a), : len(b)]
     either = a.sum(1, dtype=torch.int32)[:, None] + b.sum(1, dtype=torch.int32) - both
     return 1 - both / either.clamp_min(1)
 

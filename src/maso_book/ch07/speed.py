@@ -1,8 +1,8 @@
 """How fast are codes compared? (07-speed, and `benchmarks/codes.py`)
 
-The k nearest of M random codes of one ReLU layer for each of N, all ways exact: the int8 product of `maso.neighbours`,
-the same in float32, and bits packed into words with the exclusive or counted by numpy.  The floor reads and writes the
-packed codes once: no way can do with less memory traffic.
+The k nearest of M random codes of one ReLU layer for each of N, all ways exact: the product of `maso.neighbours`, the
+same with codes that are kept in float32, and bits packed into words with the exclusive or counted by numpy.  The floor
+reads and writes the packed codes once: no way can do with less memory traffic.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ FLOOR = "floor: packed codes read and written once"
 
 Way = tuple[Callable[[Tensor], Any], Callable[[Any, Any, int], np.ndarray]]
 WAYS: dict[str, Way] = {
-    "int8 product (`maso.neighbours`)": (integers, by_product),
+    "`maso.neighbours`": (integers, by_product),
     "float32 product": (floats, by_product),
     "packed bits, numpy": (words, by_words),
 }
