@@ -23,6 +23,7 @@ from maso_book.ch09.experiments import DATASETS
 from maso_book.ch09.factorial import Factorial, run_factorial
 from maso_book.ch09.learned import Learned, run_learned
 from maso_book.ch09.nearest import GRID, TARGETS, beta_vq
+from maso_book.ch09.softened import ARMS
 from maso_book.ch09.table import Table, run_table
 from maso_book.ch09.tuning import Robust, Transfer, run_robust, run_transfer
 from maso_book.ch09.verdicts import verdicts
@@ -264,6 +265,19 @@ def test_forms_have_names_and_are_compared_with_the_hard_network() -> None:
     assert set(softened["what"]) == {"accuracy less hard", "ECE"}
     soft = softened[(softened["beta"] == "0.9") & (softened["what"] == "accuracy less hard")]
     assert soft["per_cent"].tolist() == pytest.approx([-10])
+
+
+def test_reliabilities_are_those_of_all_seeds_together() -> None:
+    def counted(seed: int, right: float) -> Record:
+        bins = np.zeros((2 + len(ARMS), 3, 15))
+        bins[0, :, 14], bins[1, :, 7] = (100, 95, right), (30, 15, 15)
+        return dataclasses.replace(softening(seed, "cifar10", 0.7, 0.1), arrays={"reliability": bins})
+
+    diverged = dataclasses.replace(softening(3, "cifar10", 0.7, 0.1), arrays={})
+    table = figures.reliabilities([counted(1, 80), counted(2, 90), diverged])
+    assert table.drop(columns="bin").to_dict("records") == [
+        {"networks": "smallCNN, CIFAR-10", "form": "hard", "images": 200, "confidence": 95, "right": 85}
+    ]
 
 
 def test_figures_show_what_they_are_given() -> None:

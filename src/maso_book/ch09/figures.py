@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 import maso
 from maso_book.ch09.nearest import GRID, TARGETS, beta_vq
+from maso_book.ch09.softened import ARMS
 from maso_book.records import Record
 from maso_book.shared.names import DATASETS, NETWORKS
 from maso_book.style import PALETTE
@@ -96,6 +97,8 @@ def nearest(records: Sequence[Record]) -> Figure:
 
 
 FORMS = {  # form → colour, marker, dashes: what seaborn's `palette`, `markers` and `dashes` take
+    "hard": (PALETTE["black"], "X", ""),
+    "temperature scaling": (PALETTE["sky"], "P", ""),
     "swish": (PALETTE["blue"], "o", ""),
     "swish, BatchNorm kept": (PALETTE["sky"], "o", (4, 1.5)),
     "softplus": (PALETTE["orange"], "s", ""),
@@ -112,12 +115,15 @@ COLOURS, MARKERS, DASHES = ({form: look[i] for form, look in FORMS.items()} for 
 def forms(records: Sequence[Record], of: str) -> pd.DataFrame:
     """A table of 09-softened, 09-robust or 09-transfer with `form`, one of `FORMS`, and `networks` in words."""
     table = as_table(records, of)
+    networks = table["network"].replace(NETWORKS) + ", " + table["dataset"].replace(DATASETS)
+    return table.assign(form=_forms(table), networks=networks)
+
+
+def _forms(table: pd.DataFrame) -> pd.Series:
     kinds = table["kind"].replace("mix", "mixture") + table["kinks"].map({"all": "", "units": " at ReLUs"})
-    form = (kinds + table["norms"].map({"kept": ", BatchNorm kept", "re-estimated": ""})).replace(
+    return (kinds + table["norms"].map({"kept": ", BatchNorm kept", "re-estimated": ""})).replace(
         "mixture at ReLUs, BatchNorm kept", "Curvature Tuning"
     )
-    networks = table["network"].replace(NETWORKS) + ", " + table["dataset"].replace(DATASETS)
-    return table.assign(form=form, networks=networks)
 
 
 def softenings(records: Sequence[Record]) -> pd.DataFrame:
@@ -130,6 +136,31 @@ def softenings(records: Sequence[Record]) -> pd.DataFrame:
     both = table.assign(**{"accuracy less hard": _less_hard(table, "accuracy"), "ECE": 100 * table["ece"]})
     keys = ["networks", "seed", "form", "beta"]
     return _in_order(both.melt(keys, ["accuracy less hard", "ECE"], var_name="what", value_name="per_cent"))
+
+
+def reliabilities(records: Sequence[Record], least: int = 100) -> pd.DataFrame:
+    """How many test images are right where a network is so sure: hard, with temperature scaling, and of every form.
+
+    A softened network has the β below 1 of highest validation likelihood; the images of all seeds are put together.
+
+    Args:
+        records: of 09-softened.
+        least: images in a bin; bins of fewer are left out.
+
+    Returns:
+        Columns `networks`, `form`, and of each bin `images`, `confidence` and `right` (per cent).
+    """
+    names = ["hard", "temperature scaling", *_forms(pd.DataFrame([arm.row for arm in ARMS]))]
+    rows = [
+        {"networks": f"{NETWORKS[record.config['network']]}, {DATASETS[record.config['dataset']]}", "form": form,
+         "bin": i, "images": images, "confidence": sure, "right": right}
+        for record in records if record.arrays
+        for form, bins in zip(names, record.arrays["reliability"], strict=True)
+        for i, (images, sure, right) in enumerate(bins.T)
+    ]  # fmt: skip
+    table = pd.DataFrame(rows).groupby(["networks", "form", "bin"], sort=False).sum().query("images >= @least")
+    shares = table[["confidence", "right"]].div(table["images"], axis=0)
+    return table.assign(**100 * shares).reset_index()
 
 
 def probes(records: Sequence[Record]) -> pd.DataFrame:
