@@ -61,13 +61,18 @@ INSPECT = r"""async () => {
 }"""
 
 
-# Of every line below a figure: whether a click on its code shows that code, and how many notebooks it links to.
-OPEN = """() => [...document.querySelectorAll("div.maso-provenance")].map(line => {
-  const links = [...line.querySelectorAll("a")], code = links.find(link => link.textContent.includes("code"));
-  code.click();
-  const shown = document.getElementById(decodeURIComponent(code.hash.slice(1))).getBoundingClientRect();
-  return [shown.height > 0, links.filter(link => link.textContent.includes("notebook")).length];
-})"""
+# Of every line below a figure: the links to code and to a notebook, whether the first is seen, and, once it is clicked,
+# the code it leads to.
+OPEN = """() => {
+  const seen = element =>
+    element.checkVisibility({visibilityProperty: true}) && element.getBoundingClientRect().height > 0;
+  return [...document.querySelectorAll("div.maso-provenance")].map(line => {
+    const links = word => [...line.querySelectorAll("a")].filter(link => link.textContent.includes(word));
+    const [code] = links("code"), found = [links("code").length, links("notebook").length, seen(code)];
+    code.click();
+    return [...found, seen(document.getElementById(decodeURIComponent(code.hash.slice(1))))];
+  });
+}"""
 
 
 @pytest.fixture(scope="module", params=["light", "dark"])
@@ -170,7 +175,7 @@ def test_every_figure_says_where_it_is_from_and_opens_its_code(page: Page, name:
     page.goto((SITE / name).as_uri(), wait_until="load")
     figures, lines = page.locator("div.cell figure:has(img, svg)").count(), page.locator("div.maso-provenance").count()
     assert lines >= figures > 0
-    assert page.evaluate(OPEN) == [[True, 1]] * lines
+    assert page.evaluate(OPEN) == [[1, 1, True, True]] * lines
 
 
 @pytest.mark.parametrize("name", [name for name in PAGES if name.startswith("chapters/")])

@@ -115,8 +115,11 @@ COLOURS, MARKERS, DASHES = ({form: look[i] for form, look in FORMS.items()} for 
 def forms(records: Sequence[Record], of: str) -> pd.DataFrame:
     """A table of 09-softened, 09-robust or 09-transfer with `form`, one of `FORMS`, and `networks` in words."""
     table = as_table(records, of)
-    networks = table["network"].replace(NETWORKS) + ", " + table["dataset"].replace(DATASETS)
-    return table.assign(form=_forms(table), networks=networks)
+    return table.assign(form=_forms(table), networks=_networks(table))
+
+
+def _networks(table: pd.DataFrame) -> pd.Series:
+    return table["network"].replace(NETWORKS) + ", " + table["dataset"].replace(DATASETS)
 
 
 def _forms(table: pd.DataFrame) -> pd.Series:
@@ -152,13 +155,15 @@ def reliabilities(records: Sequence[Record], least: int = 100) -> pd.DataFrame:
     """
     names = ["hard", "temperature scaling", *_forms(pd.DataFrame([arm.row for arm in ARMS]))]
     rows = [
-        {"networks": f"{NETWORKS[record.config['network']]}, {DATASETS[record.config['dataset']]}", "form": form,
-         "bin": i, "images": images, "confidence": sure, "right": right}
+        {"network": record.config["network"], "dataset": record.config["dataset"], "form": form, "bin": i,
+         "images": images, "confidence": sure, "right": right}
         for record in records if record.arrays
         for form, bins in zip(names, record.arrays["reliability"], strict=True)
         for i, (images, sure, right) in enumerate(bins.T)
     ]  # fmt: skip
-    table = pd.DataFrame(rows).groupby(["networks", "form", "bin"], sort=False).sum().query("images >= @least")
+    table = pd.DataFrame(rows)
+    keys = [_networks(table).rename("networks"), "form", "bin"]
+    table = table.groupby(keys, sort=False)[["images", "confidence", "right"]].sum().query("images >= @least")
     shares = table[["confidence", "right"]].div(table["images"], axis=0)
     return table.assign(**100 * shares).reset_index()
 
